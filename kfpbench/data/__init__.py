@@ -1,0 +1,1 @@
+"""Data sets: rows of real vectors with fixed splits."""

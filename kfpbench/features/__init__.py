@@ -1,0 +1,1 @@
+"""Feature extractors, in whose space distances are measured."""

@@ -1,0 +1,1 @@
+"""Positive definite kernels with the derivatives that a generator needs."""

@@ -1,0 +1,1 @@
+"""The generator family, its frames and times, and Gram operators (backends)."""

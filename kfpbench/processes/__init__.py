@@ -1,0 +1,1 @@
+"""Forward SDEs of diffusion models."""

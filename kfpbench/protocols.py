@@ -1,0 +1,186 @@
+"""The small interfaces that every component keeps; a plugin is one class that satisfies one of them.
+
+Every component is a class whose constructor takes its parameters by keyword with type annotations; the suite schema is
+read off that signature (``Annotated[float, Field(gt=0)]`` states a bound). Constructors are cheap: data, networks and
+factorisations come in ``load``, ``bind`` and ``fit``. Shapes: n samples, N fitted points, M centres, d coordinates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from kfpbench.data.dataset import Dataset
+    from kfpbench.noise import NoiseStream
+
+KINDS = (
+    "datasets",
+    "processes",
+    "scores",
+    "kernels",
+    "backends",
+    "eigensolvers",
+    "samplers",
+    "features",
+    "metrics",
+)
+
+
+@dataclass(frozen=True)
+class ProblemSize:
+    """The numbers from which a component predicts its working memory: N training rows, d coordinates, batch, bytes."""
+
+    train: int
+    dimension: int
+    batch: int
+    itemsize: int
+
+
+@runtime_checkable
+class DatasetPlugin(Protocol):
+    """Loads rows. ``size`` answers (training rows, dimension) without reading a file, for plans and dry runs."""
+
+    def load(self) -> Dataset: ...
+
+    def size(self) -> tuple[int, int]: ...
+
+
+@runtime_checkable
+class Process(Protocol):
+    """A linear forward SDE dx = f(t) x dt + g(t) dw on [t_min, t_max] with marginals x_t = alpha x_0 + sigma eps.
+
+    All times are scalars; ``log_ratio`` is log(sigma_t / alpha_t), strictly increasing, ``time_of`` its inverse.
+    """
+
+    t_min: float
+    t_max: float
+
+    def alpha(self, t: float) -> float: ...
+
+    def sigma(self, t: float) -> float: ...
+
+    def drift_rate(self, t: float) -> float: ...
+
+    def squared_diffusion(self, t: float) -> float: ...
+
+    def log_ratio(self, t: float) -> float: ...
+
+    def time_of(self, log_ratio: float) -> float: ...
+
+
+@runtime_checkable
+class BoundScore(Protocol):
+    """A score on a device: E[x_0 | x_t = x] and grad log p_t, counting the rows it evaluates (the NFE, times n)."""
+
+    evaluations: int
+
+    def denoise(self, x: Tensor, alpha: float, sigma: float) -> Tensor: ...
+
+    def score(self, x: Tensor, alpha: float, sigma: float) -> Tensor: ...
+
+
+@runtime_checkable
+class ScorePlugin(Protocol):
+    """Builds a score for a data set on a device; ``working_memory`` predicts the bytes that it holds and uses."""
+
+    def bind(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> BoundScore: ...
+
+    def working_memory(self, size: ProblemSize) -> int: ...
+
+
+@runtime_checkable
+class Kernel(Protocol):
+    """A positive definite kernel; ``fit`` resolves data-dependent parameters (a median bandwidth) and returns a copy.
+
+    ``smoothness`` is the number of continuous derivatives of k(., c) (inf for analytic kernels).
+    """
+
+    smoothness: float
+
+    def fit(self, points: Tensor) -> Kernel: ...
+
+    def describe(self) -> dict[str, float | str]: ...
+
+
+@runtime_checkable
+class Problem(Protocol):
+    """What a sampler is given to fit: the data, the process, the score, and where to compute."""
+
+    dataset: Dataset
+    process: Process
+    score: BoundScore
+    device: torch.device
+    dtype: torch.dtype
+    seed: int
+
+
+@runtime_checkable
+class FittedSampler(Protocol):
+    """Draws x_0 for the sample indices of a noise stream: row i depends on (seed, index i) alone."""
+
+    def sample(self, noise: NoiseStream) -> Tensor: ...
+
+    def describe(self) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class SamplerPlugin(Protocol):
+    """Fits once (setup), then samples; ``working_memory`` predicts the bytes of both."""
+
+    def fit(self, problem: Problem) -> FittedSampler: ...
+
+    def working_memory(self, size: ProblemSize) -> int: ...
+
+
+@dataclass(frozen=True)
+class MetricInput:
+    """What a metric is given. ``samples`` and ``reference`` hold the same number n of rows.
+
+    Shapes: samples (n, d), reference (n, d), train (N, d), float32. ``reference_name`` names the split.
+    """
+
+    samples: NDArray[np.float32]
+    reference: NDArray[np.float32]
+    train: NDArray[np.float32]
+    dataset: Dataset
+    reference_name: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number with its 95 % interval, the n it was computed from, and its unit ('' for none)."""
+
+    metric: str
+    value: float
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+    unit: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@runtime_checkable
+class FeatureExtractor(Protocol):
+    """Maps rows to features. ``fit`` sees training rows only and returns the fitted extractor."""
+
+    version: str
+
+    def fit(self, dataset: Dataset) -> FeatureExtractor: ...
+
+    def transform(self, rows: NDArray[np.float32]) -> NDArray[np.float64]: ...
+
+
+@runtime_checkable
+class MetricPlugin(Protocol):
+    """Compares samples with a reference; ``outputs`` names its metrics and says which direction is better."""
+
+    outputs: dict[str, Literal["lower", "higher", "neither"]]
+
+    def evaluate(self, data: MetricInput) -> list[Measurement]: ...

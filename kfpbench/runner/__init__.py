@@ -1,0 +1,1 @@
+"""Plan, execute, time and record the cells of a suite."""

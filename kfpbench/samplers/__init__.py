@@ -1,0 +1,1 @@
+"""Spectral samplers: generation by linear combinations of eigenfunctions."""
