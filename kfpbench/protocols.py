@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kfpbench.data.dataset import Dataset
+    from kfpbench.eigensolvers.eigenpairs import Eigenpairs
     from kfpbench.noise import NoiseStream
+    from kfpbench.operators.pencil import GalerkinPencil
 
 KINDS = (
     "datasets",
@@ -96,21 +98,53 @@ class ScorePlugin(Protocol):
 
 @runtime_checkable
 class Kernel(Protocol):
-    """A positive definite kernel; ``fit`` resolves data-dependent parameters (a median bandwidth) and returns a copy.
+    """A radial positive definite kernel k(x, y) = h(|x - y|^2).
 
-    ``smoothness`` is the number of continuous derivatives of k(., c) (inf for analytic kernels).
+    ``profile`` returns h, h' and h'' (derivatives with respect to the squared distance) at squared distances of any
+    shape; every derivative that a generator needs follows from them. ``fit`` resolves data-dependent parameters (a
+    median bandwidth) on points (N, d) and returns a copy. ``smoothness`` is the number of continuous derivatives of
+    k(., c): inf for analytic kernels.
     """
 
     smoothness: float
 
     def fit(self, points: Tensor) -> Kernel: ...
 
-    def describe(self) -> dict[str, float | str]: ...
+    def profile(self, squared_distance: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
+
+    def describe(self) -> dict[str, Any]: ...
 
 
 @runtime_checkable
-class Problem(Protocol):
-    """What a sampler is given to fit: the data, the process, the score, and where to compute."""
+class GramOperator(Protocol):
+    """A real matrix (n, M) that is known by its products; only ``to_dense`` builds it."""
+
+    shape: tuple[int, int]
+
+    def matmul(self, right: Tensor) -> Tensor: ...
+
+    def transpose_matmul(self, left: Tensor) -> Tensor: ...
+
+    def to_dense(self) -> Tensor: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Makes Gram operators of a fitted kernel: k(x_i, c_j), and (L k(., c_j))(x_i) of a generator.
+
+    Shapes: x (n, d), centres (M, d), drift (n, d), diffusion (d,): the diagonal of a = (1/2) Sigma Sigma^T.
+    """
+
+    def gram(self, kernel: Kernel, x: Tensor, centres: Tensor) -> GramOperator: ...
+
+    def generator_gram(
+        self, kernel: Kernel, x: Tensor, centres: Tensor, drift: Tensor, diffusion: Tensor
+    ) -> GramOperator: ...
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a sampler is given to fit: the data, the process, the score, where to compute, and the seed of the fit."""
 
     dataset: Dataset
     process: Process
@@ -118,6 +152,13 @@ class Problem(Protocol):
     device: torch.device
     dtype: torch.dtype
     seed: int
+
+
+@runtime_checkable
+class Eigensolver(Protocol):
+    """Solves the Galerkin eigenproblem of a frozen generator on sampled points."""
+
+    def solve(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend) -> Eigenpairs: ...
 
 
 @runtime_checkable

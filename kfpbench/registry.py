@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kfpbench.errors import PluginError, UnknownComponentError
 from kfpbench.protocols import KINDS
@@ -141,9 +141,7 @@ def load_plugin_file(path: Path) -> None:
     except PluginError:
         raise
     except Exception as error:  # any failure of a stranger's file is reported as that file's
-        raise PluginError(
-            f"plugin file failed while loading: {type(error).__name__}: {error}", where=origin
-        ) from error
+        raise PluginError(f"plugin file failed while loading: {type(error).__name__}: {error}", where=origin) from error
     finally:
         _loading.pop()
 
@@ -151,3 +149,8 @@ def load_plugin_file(path: Path) -> None:
 def _closest(name: str, candidates: object) -> str | None:
     matches = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.5)  # type: ignore[call-overload]
     return f"Did you mean {matches[0]!r}?" if matches else None
+
+
+def resolve(kind: str, component: object) -> Any:
+    """The component itself, or, for a name, that registered component with its default parameters."""
+    return find(kind, component).load()() if isinstance(component, str) else component

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,9 +37,11 @@ class Mixture:
 class Dataset:
     """Training, validation and test rows of one data set.
 
-    ``train`` (N, d), ``validation`` (V, d) and ``test`` (M, d) are float32 and disjoint; images lie in [-1, 1], channel
-    first, flattened; ``image_shape`` is (C, H, W) for images and None for points. Labels are int64 or None. ``law`` is
-    the exact distribution where it is known. ``fingerprint`` identifies the content (sha256, hex).
+    ``train`` (N, d), ``validation`` (V, d) and ``test`` (M, d) are float32 and disjoint; images lie in [-1, 1],
+    channel first, flattened; ``image_shape`` is (C, H, W) for images and None for points. Labels are int64 or
+    None. ``law`` is the exact distribution where it is known. ``fingerprint`` identifies the content (sha256,
+    hex) of the three splits as loaded: ``for_reference`` and ``with_train_size`` keep it, so a key for derived
+    results names those choices too.
     """
 
     name: str
@@ -62,8 +64,43 @@ class Dataset:
         return int(self.train.shape[1])
 
     def reference(self, which: Reference) -> NDArray[np.float32]:
-        """The rows against which samples are measured: untouched test rows, or validation rows for tuning."""
+        """The rows against which samples are measured: untouched test rows, or validation rows for tuning.
+
+        Raises ParameterError for validation rows that have been merged into the training rows.
+        """
+        if which == "validation" and len(self.validation) == 0:
+            raise ParameterError(
+                f"data set {self.name!r} has no validation rows (any more)",
+                remedy="for_reference('test') merges them into train: start from the data set as loaded.",
+            )
         return self.test if which == "test" else self.validation
+
+    def for_reference(self, which: Reference) -> Dataset:
+        """The data set with the training rows that a measurement against that split may use.
+
+        "validation" (sweeps, tuning) leaves it as it is: the validation rows are not training rows. "test"
+        (published numbers) trains on everything but the test rows: the validation rows follow the training
+        rows, and the validation split is empty, so that the splits stay disjoint. Call it before
+        ``with_train_size``. Rows are not copied when the two splits are neighbours in one array, as those
+        of our image sets are.
+
+        Raises ParameterError when the validation rows are asked for and have been merged already.
+        """
+        if which == "validation":
+            self.reference(which)
+            return self
+        if len(self.validation) == 0:
+            return self
+        labels, held_labels = self.train_labels, self.validation_labels
+        if labels is not None and held_labels is not None:
+            labels, held_labels = _joined(labels, held_labels), held_labels[:0]
+        return replace(
+            self,
+            train=_joined(self.train, self.validation),
+            validation=self.validation[:0],
+            train_labels=labels,
+            validation_labels=held_labels,
+        )
 
     def with_train_size(self, size: int | None) -> Dataset:
         """The same data set with its first ``size`` training rows only; None keeps all.
@@ -81,3 +118,20 @@ class Dataset:
             )
         labels = None if self.train_labels is None else self.train_labels[:size]
         return replace(self, train=self.train[:size], train_labels=labels)
+
+
+def _joined(first: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+    """The rows of both, first then second; a view of their common array where they are neighbours in it."""
+    base = first.base
+    if (
+        isinstance(base, np.ndarray)
+        and base is second.base
+        and base.dtype == first.dtype
+        and base.shape[1:] == first.shape[1:]
+        and all(array.flags.c_contiguous for array in (base, first, second))
+        and first.ctypes.data + first.nbytes == second.ctypes.data
+    ):
+        start = (first.ctypes.data - base.ctypes.data) // base[:1].nbytes
+        joined: NDArray[Any] = base[start : start + len(first) + len(second)]
+        return joined
+    return np.concatenate([first, second])

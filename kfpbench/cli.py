@@ -1,0 +1,119 @@
+"""The command line: thin verbs over the library. Every error of kfpbench ends in a message and exit code
+2."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kfpbench.errors import KfpbenchError
+from kfpbench.protocols import KINDS
+
+# Verbs import what they need when they are called, so that --help and ls stay fast.
+
+app = typer.Typer(
+    name="kfpbench",
+    help="Benchmarks and ablations of kernel Fokker-Planck (operator-theoretic) diffusion sampling.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a value; may be repeated.")
+]
+AllowPlugins = Annotated[
+    bool, typer.Option("--allow-plugins", help="Permit running the Python files under `plugins:`.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from kfpbench import __version__
+
+        typer.echo(f"kfpbench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Benchmarks and ablations of kernel Fokker-Planck (operator-theoretic) diffusion sampling."""
+
+
+@app.command()
+def validate(
+    suite: SuitePath,
+    overrides: Overrides = None,
+    allow_plugins: AllowPlugins = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a suite and everything in it without running it; list its cells and axes."""
+    from kfpbench.suite.load import load_suite
+    from kfpbench.suite.summary import error_as_json, suite_as_json, suite_as_text
+
+    try:
+        loaded = load_suite(suite, overrides=overrides or (), allow_plugins=allow_plugins)
+    except KfpbenchError as error:
+        if as_json:
+            typer.echo(json.dumps(error_as_json(error), indent=2))
+        raise
+    typer.echo(json.dumps(suite_as_json(loaded), indent=2) if as_json else suite_as_text(loaded))
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of suites with the parameters of all installed components, for editors."""
+    from kfpbench.suite.json_schema import suite_json_schema
+
+    typer.echo(json.dumps(suite_json_schema(), indent=2))
+
+
+@app.command("ls")
+def list_components(
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(KINDS))] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the installed components: name, target and origin by kind."""
+    from kfpbench.registry import available
+
+    entries = [entry for one in ([kind] if kind else KINDS) for entry in available(one).values()]
+    if as_json:
+        fields = ("kind", "name", "target", "origin")
+        typer.echo(json.dumps([{key: getattr(entry, key) for key in fields} for entry in entries], indent=2))
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("kind", "name", "target", "origin")
+        for entry in entries:
+            table.add_row(entry.kind, entry.name, entry.target, entry.origin)
+        Console().print(table)
+    else:
+        for entry in entries:
+            typer.echo(f"{entry.kind}\t{entry.name}\t{entry.target}\t{entry.origin}")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. An error that kfpbench raises on purpose is shown without a traceback, with
+    exit code 2."""
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="kfpbench")
+    except KfpbenchError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

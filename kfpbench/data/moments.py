@@ -1,0 +1,55 @@
+"""Mean and principal axes of the training rows: the Gaussian part of a data set."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kfpbench.data.dataset import Dataset
+
+_BLOCK = 4096  # rows of one GEMM of the covariance
+_KEPT = 4  # data sets whose moments stay in memory
+_cache: OrderedDict[tuple[str, int], Moments] = OrderedDict()
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean (d,), principal axes (d, d) as columns, variances (d,) in descending order; float64.
+
+    The covariance is basis @ diag(variances) @ basis.T.
+    """
+
+    mean: NDArray[np.float64]
+    basis: NDArray[np.float64]
+    variances: NDArray[np.float64]
+
+
+def training_moments(dataset: Dataset) -> Moments:
+    """Mean and covariance eigenpairs of the training rows, each axis signed so that its largest entry is positive.
+
+    Blocks of rows are multiplied in float32 and added up in float64. Cost O(N d^2 + d^3), once per data set and
+    training size in a process.
+    """
+    key = (dataset.fingerprint, len(dataset.train))
+    if dataset.fingerprint and key in _cache:
+        _cache.move_to_end(key)
+        return _cache[key]
+    rows = dataset.train
+    mean = rows.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((rows.shape[1], rows.shape[1]))
+    for start in range(0, len(rows), _BLOCK):
+        centred = rows[start : start + _BLOCK] - mean.astype(np.float32)
+        covariance += centred.T @ centred
+    covariance /= max(len(rows), 1)
+    variances, basis = np.linalg.eigh(covariance)
+    variances, basis = np.maximum(variances[::-1], 0.0), basis[:, ::-1]
+    basis = basis * np.sign(basis[np.abs(basis).argmax(axis=0), np.arange(basis.shape[1])])
+    moments = Moments(mean, np.ascontiguousarray(basis), variances.copy())
+    if dataset.fingerprint:
+        _cache[key] = moments
+        while len(_cache) > _KEPT:
+            _cache.popitem(last=False)
+    return moments

@@ -1,0 +1,127 @@
+"""Dense eigensolver: LAPACK on the generator projected to the kernel's principal functions."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kfpbench.eigensolvers.eigenpairs import Eigenpairs
+from kfpbench.errors import CapabilityError, NumericalError, ParameterError
+from kfpbench.operators.pencil import GalerkinPencil
+from kfpbench.protocols import Backend, Kernel
+
+_POSITIVE = 1e-6  # a growth rate above this share of the spectral radius is flagged
+_ILL_CONDITIONED = 1e10  # eigenvectors beyond this condition number make every mode doubtful
+
+
+class DenseEigensolver:
+    """Psi v = lambda (K + gamma N I) v with centres = points and the constant function appended.
+
+    With weights W, D = W^(1/2) and H = I - D 1 1^T D, the symmetric eigenpairs Q Lam of H D K D H give the orthonormal
+    features F = [1, k(., X) D Q (Lam + gamma)^(-1/2) - mean]. In them the generator is a matrix of order r + 1, the
+    constant is an exact eigenfunction with value 0, and the ridge problem keeps its condition number instead of
+    squaring it. Directions with Lam below ``truncation`` x max Lam are left out: with ``ridge`` = 0 that is plain
+    spectral truncation, else it only drops what the ridge has damped. ``max_rank`` keeps the leading directions.
+
+    ``ridge`` (gamma) is relative to k(x, x). Cost O(N^3 + r^3) time, O(N^2) memory. Source: Klus, Nueske, Hamzi,
+    "Kernel-Based Approximation of the Koopman Generator and Schroedinger Operator", Entropy 22(7):722 (2020), sec. 3.
+    Raises CapabilityError for a kernel too rough for the operator, NumericalError when LAPACK fails.
+    """
+
+    def __init__(
+        self,
+        ridge: Annotated[float, Field(ge=0)] = 1e-9,
+        truncation: Annotated[float, Field(gt=0, lt=1)] = 1e-12,
+        max_rank: Annotated[int, Field(ge=1)] | None = None,
+    ) -> None:
+        if not (ridge >= 0 and 0 < truncation < 1):
+            raise ParameterError("dense: ridge must be at least 0, truncation in (0, 1)", got=(ridge, truncation))
+        self.ridge, self.truncation, self.max_rank = float(ridge), float(truncation), max_rank
+
+    def solve(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend) -> Eigenpairs:
+        """All eigenpairs of the projected generator; the kernel is fitted to the points first."""
+        needed = 2 if bool(pencil.diffusion.any()) else 1
+        if kernel.smoothness < needed:
+            raise CapabilityError(
+                f"the kernel has {kernel.smoothness:g} continuous derivatives, the operator in strong form needs {needed}",
+                remedy="Take a smoother kernel, or eta = 0 for one derivative less.",
+            )
+        kernel = kernel.fit(pencil.points)
+        root = pencil.weights.sqrt()
+        gram = backend.gram(kernel, pencil.points, pencil.points).to_dense()
+        mean = pencil.weights @ gram  # (N,) = weighted mean of k(., x_j) over the points
+        centred = gram - mean[:, None] - mean[None, :] + mean @ pencil.weights
+        directions, strengths = self._principal(root[:, None] * centred * root[None, :])
+        transform = root[:, None] * directions / (strengths + self.ridge * float(gram.diagonal().mean())).sqrt()
+        images = backend.generator_gram(kernel, pencil.points, pencil.points, pencil.drift, pencil.diffusion).matmul(
+            transform
+        )  # (N, r) = L of the features at the points
+        rank = transform.shape[1]
+        matrix = transform.new_zeros((rank + 1, rank + 1))
+        matrix[0, 1:] = pencil.weights @ images
+        matrix[1:, 1:] = transform.T @ images
+        values, right, left, condition = _eigendecomposition(matrix)
+        offset = mean @ transform
+        return Eigenpairs(
+            values,
+            right,
+            left,
+            kernel,
+            backend,
+            pencil.points,
+            transform,
+            offset,
+            pencil.weights,
+            _flags(values, condition),
+            {
+                "kernel": kernel.describe(),
+                "rank": rank + 1,
+                "points": len(pencil.points),
+                "eigenvector_condition": condition,
+                "smallest_kept_gram_eigenvalue": float(strengths.min()),
+            },
+        )
+
+    def _principal(self, gram: Tensor) -> tuple[Tensor, Tensor]:
+        try:
+            strengths, directions = torch.linalg.eigh(gram)
+        except torch.linalg.LinAlgError as error:
+            raise NumericalError(f"the Gram matrix could not be diagonalised: {error}") from error
+        strengths, directions = strengths.flip(0), directions.flip(1)
+        rank = int((strengths > self.truncation * strengths[0].clamp_min(0.0)).sum())
+        rank = min(rank, self.max_rank or rank)
+        if rank == 0:
+            raise NumericalError(
+                "the kernel is constant on the points: no function besides the constant is left",
+                remedy="Take a smaller bandwidth, or check the points.",
+            )
+        return directions[:, :rank], strengths[:rank]
+
+
+def _eigendecomposition(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Sorted values, right vectors, their inverse, and the vectors' condition number."""
+    try:
+        values, right = torch.linalg.eig(matrix)
+        order = sorted(
+            range(len(values)),
+            key=lambda k: (-float(values[k].real), abs(float(values[k].imag)), -float(values[k].imag)),
+        )
+        values, right = values[order], right[:, order]
+        condition = float(torch.linalg.cond(right))
+        left = torch.linalg.inv(right)
+    except torch.linalg.LinAlgError as error:
+        raise NumericalError(
+            f"the projected generator is not diagonalisable to working precision: {error}",
+            remedy="Raise the eigensolver's ridge or truncation.",
+        ) from error
+    return values, right, left, condition
+
+
+def _flags(values: Tensor, condition: float) -> tuple[str, ...]:
+    """A reason for each value that a Markov generator cannot have, or that rounding may have moved."""
+    limit = _POSITIVE * float(values.abs().max())
+    doubt = f"eigenvectors have condition number {condition:.1e}" if condition > _ILL_CONDITIONED else ""
+    return tuple("positive real part" if value > limit else doubt for value in values.real.tolist())

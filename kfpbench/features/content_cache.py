@@ -1,0 +1,73 @@
+"""A small cache keyed by the content of arrays: cells of one suite share fits and held-out distances."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Value = TypeVar("Value")
+
+_PROBED_ROWS = 256
+
+
+class ContentCache(Generic[Value]):
+    """Keeps the ``size`` most recently used values of a function of hashable keys; safe between threads.
+
+    Two threads that miss the same key both compute it (the values are equal), so that no lock is held
+    meanwhile.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._values: OrderedDict[Hashable, Value] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """The value under ``key``, computed at the first call and after it was pushed out."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = compute()
+        with self._lock:
+            self._values[key] = value
+            self._values.move_to_end(key)
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        return value
+
+    def clear(self) -> None:
+        """Forget everything (tests, and timings of cold caches)."""
+        with self._lock:
+            self._values.clear()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+
+def digest(rows: NDArray[np.generic]) -> str:
+    """Hash of shape, dtype and every byte of an array (BLAKE2b, 128 bits, hex). Cost O(bytes)."""
+    contiguous = np.ascontiguousarray(rows)
+    state = hashlib.blake2b(f"{contiguous.shape}{contiguous.dtype}".encode(), digest_size=16)
+    state.update(contiguous.data if contiguous.size else b"")
+    return state.hexdigest()
+
+
+def training_key(fingerprint: str, train: NDArray[np.float32]) -> tuple[Hashable, ...]:
+    """Identity of training rows: the data set's fingerprint, the shape, and a hash of evenly spaced rows.
+
+    The fingerprint alone is not enough, because a data set cut by ``with_train_size`` keeps it. Without a
+    fingerprint every byte is hashed. Cost O(256 d), or O(N d) without a fingerprint.
+    """
+    if not fingerprint:
+        return ("", train.shape, digest(train))
+    step = max(1, len(train) // _PROBED_ROWS)
+    return (fingerprint, train.shape, digest(train[::step]))

@@ -1,0 +1,122 @@
+"""95 % intervals from half-samples drawn without replacement (delete-half jackknife)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.stats import beta
+from scipy.stats import t as student_t
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+REPLICATES = 20
+SMALLEST_N = 8  # below, halves hold fewer than four rows and no interval is given
+
+
+@dataclass(frozen=True)
+class HalfSamples:
+    """R random halves of n rows of samples and of n rows of reference, drawn independently of each other.
+
+    ``samples`` and ``reference`` are boolean (R, n); every row of them holds n // 2 True. R = 0 when n < 8.
+    """
+
+    samples: NDArray[np.bool_]
+    reference: NDArray[np.bool_]
+
+    def with_whole(self) -> HalfSamples:
+        """The same with the whole sample as row 0, so that one pass computes the value and its replicates."""
+        whole = np.ones((1, self.samples.shape[1]), dtype=bool)
+        return HalfSamples(np.vstack([whole, self.samples]), np.vstack([whole, self.reference]))
+
+
+def half_samples(n: int, seed: int, replicates: int = REPLICATES) -> HalfSamples:
+    """Draw the halves; a function of (n, seed, replicates) alone. Cost O(R n)."""
+    if n < SMALLEST_N:
+        empty = np.zeros((0, n), dtype=bool)
+        return HalfSamples(empty, empty)
+    rng = np.random.default_rng(np.random.SeedSequence([seed % 2**63, 0x4A4B]))  # apart from other uses of the seed
+    masks = np.zeros((2, replicates, n), dtype=bool)
+    masks[..., : n // 2] = True
+    masks = rng.permuted(masks, axis=2)
+    return HalfSamples(masks[0], masks[1])
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A 95 % interval, with the standard deviation and the finite-n bias that it was made from.
+
+    ``details`` goes into the measurement's details.
+    """
+
+    low: float | None
+    high: float | None
+    details: dict[str, Any]
+
+
+def jackknife_interval(
+    value: float,
+    replicates: NDArray[np.float64],
+    n: int,
+    *,
+    least: float = -math.inf,
+    most: float = math.inf,
+    extra_variance: float = 0.0,
+) -> Interval:
+    """The interval value -+ t_(R-1, 0.975) s from R values theta_r of a metric on half-samples.
+
+        s^2 = m / (n - m) * sum_r (theta_r - mean(theta))^2 / (R - 1),  m = n // 2
+
+    is the delete-d jackknife variance with d = n - m, whose factor is 1 for an even n (Shao and Wu, "A
+    general theory for jackknife variance estimation", Annals of Statistics 17(3):1176, 1989; Politis, Romano
+    and Wolf, "Subsampling", 1999). No row occurs twice, so that nearest-neighbour metrics, which the
+    bootstrap breaks (a row drawn twice is its own neighbour at distance 0), keep their meaning.
+
+    What it covers: the metric's expectation *at this n*, E[theta_n], not its limit for n to infinity. Many
+    metrics have a bias of order 1/n; ``details["finite_n_bias"]`` = mean(theta_r) - value estimates it (for
+    E[theta_n] = theta + b/n it is b/n plus noise), so value - finite_n_bias is a first-order extrapolation.
+
+    Valid where the metric is asymptotically normal with a standard deviation ~ n^(-1/2). For a U-statistic
+    the expected s^2 is Var(theta_m) - Var(theta_n). In the degenerate case (energy distance between equal
+    laws, sd ~ 1/n) that is 4 - 1 = 3 times the true variance: the interval is 1.7 times too wide, and covers
+    although the statistic is skewed.
+
+    Measured at n = 300 over 200 runs each, in 2 and 20 dimensions, for equal, shifted and half-missing laws:
+    93 to 100 % for the energy, sliced Wasserstein and Frechet distances, recall, coverage and the ratio to
+    the nearest training row. Too short where a few outliers of the reference own large balls: 88 % for
+    density and 91 % for precision in the half-missing case in 20 dimensions.
+
+    For fractions (``least`` = 0 and ``most`` = 1) the interval is widened, where needed, to hold the exact
+    binomial one of Clopper and Pearson (Biometrika 26(4):404, 1934): near 0 and 1 a symmetric interval is
+    wrong, and at 0 and 1 it is empty. ``extra_variance`` adds other known sources (random projections). No
+    interval (None, with the reason in details) when R < 2 or a replicate is not finite. Cost O(R).
+    """
+    if len(replicates) < 2:
+        return Interval(None, None, {"interval": f"none: half of n = {n} rows is too few"})
+    if not np.isfinite(replicates).all():
+        return Interval(None, None, {"interval": "none: the metric is not defined on every half-sample"})
+    m = n // 2
+    sd = math.sqrt(m / (n - m) * float(np.var(replicates, ddof=1)) + extra_variance)
+    half_width = float(student_t.ppf(0.975, len(replicates) - 1)) * sd
+    low, high = value - half_width, value + half_width
+    if (least, most) == (0.0, 1.0):
+        exact_low, exact_high = _clopper_pearson(value, n)
+        low, high = min(low, exact_low), max(high, exact_high)
+    record = {
+        "interval": "delete-half jackknife",
+        "replicates": len(replicates),
+        "sd": sd,
+        "finite_n_bias": float(replicates.mean()) - value,
+    }
+    return Interval(max(low, least), min(high, most), record)
+
+
+def _clopper_pearson(fraction: float, n: int) -> tuple[float, float]:
+    """Exact central 95 % interval of a binomial probability, from the fraction of n independent rows."""
+    count = round(fraction * n)
+    low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0
+    high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
+    return low, high

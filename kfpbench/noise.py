@@ -1,0 +1,106 @@
+"""One random stream per sample index: a counter-based generator, so that noise does not depend on the batch.
+
+Entry (i, draw, k) is a function of (seed, stream, i, draw, k) alone: Philox4x32 with 10 rounds (Salmon, Moraes, Dror and
+Shaw, SC 2011) under the key ``seed``, counter (k // 4, draw, i, stream), then Box-Muller. It is bitwise the same for any
+batch size, order and number of workers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from kfpbench.errors import ParameterError
+
+_MULTIPLIER_0, _MULTIPLIER_1 = 0xD2511F53, 0xCD9E8D57
+_WEYL_0, _WEYL_1 = 0x9E3779B9, 0xBB67AE85
+_MASK = 0xFFFFFFFF
+_ROUNDS = 10
+
+
+def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Four words of 32 random bits for every counter, each held in an int64 tensor (broadcastable shapes). Cost O(n)."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(_ROUNDS):
+        product0 = c0 * _MULTIPLIER_0  # wraps modulo 2^64: the masks below recover both halves
+        product1 = c2 * _MULTIPLIER_1
+        c0, c1, c2, c3 = (
+            ((product1 >> 32) & _MASK) ^ c1 ^ k0,
+            product1 & _MASK,
+            ((product0 >> 32) & _MASK) ^ c3 ^ k1,
+            product0 & _MASK,
+        )
+        k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
+    return c0, c1, c2, c3
+
+
+@dataclass(frozen=True)
+class NoiseStream:
+    """The noise of the samples ``indices`` (n,), int64: the same rows whatever else is in the batch.
+
+    ``stream`` separates uses that must be independent (0: sampling, 1: fitting).
+    """
+
+    seed: int
+    indices: Tensor
+    dimension: int
+    dtype: torch.dtype
+    stream: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.seed < 2**64:
+            raise ParameterError("seed out of range", got=self.seed, allowed="0 to 2^64 - 1")
+
+    @classmethod
+    def of_range(
+        cls,
+        seed: int,
+        start: int,
+        stop: int,
+        dimension: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        stream: int = 0,
+    ) -> NoiseStream:
+        """The stream of the samples start, ..., stop - 1."""
+        return cls(seed, torch.arange(start, stop, device=device, dtype=torch.int64), dimension, dtype, stream)
+
+    @property
+    def size(self) -> int:
+        """Number of samples n in this batch."""
+        return int(self.indices.shape[0])
+
+    def _words(self, draw: int, blocks: int) -> tuple[Tensor, ...]:
+        device = self.indices.device
+        block = torch.arange(blocks, device=device, dtype=torch.int64)[None, :]  # (1, blocks)
+        index = self.indices[:, None]  # (n, 1)
+        shape = (self.size, blocks)
+        counter = (
+            block.expand(shape),
+            torch.full(shape, draw, device=device, dtype=torch.int64),
+            (index & _MASK).expand(shape),
+            torch.full(shape, self.stream, device=device, dtype=torch.int64),
+        )
+        return philox4x32(counter, (self.seed & _MASK, self.seed >> 32))
+
+    def normal(self, draw: int) -> Tensor:
+        """Standard normal numbers (n, d) of the given draw number. Cost O(n d)."""
+        blocks = -(-self.dimension // 4)
+        w0, w1, w2, w3 = self._words(draw, blocks)
+        # Box-Muller in float64, so that rounding to ``dtype`` hides no difference between vector units
+        parts = []
+        for radial, angular in ((w0, w1), (w2, w3)):
+            radius = torch.sqrt(-2.0 * torch.log((radial.double() + 0.5) * 2.0**-32))
+            angle = angular.double() * (2.0 * math.pi * 2.0**-32)
+            parts += [radius * torch.cos(angle), radius * torch.sin(angle)]
+        normal = torch.stack(parts, dim=-1).reshape(self.size, 4 * blocks)
+        return normal[:, : self.dimension].to(self.dtype)
+
+    def uniform_integers(self, draw: int, high: int) -> Tensor:
+        """Integers (n,) in [0, high), by multiplication (bias below high / 2^32). Cost O(n)."""
+        word = self._words(draw, 1)[0][:, 0]
+        return (word * high) >> 32

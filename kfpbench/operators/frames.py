@@ -1,0 +1,147 @@
+"""Frames: the coordinates y in which the operator acts, and the part of the dynamics that they make exact.
+
+In rho = -log(sigma/alpha) the family with stochasticity eta reads, in either frame,
+
+    dy = (-kappa y + B(y)) d rho + sqrt(2 a) dw,
+
+where the linear part is solved exactly (``decay``) and B, the excess drift, is what kernels approximate.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from kfpbench.data.dataset import Dataset
+from kfpbench.data.moments import training_moments
+from kfpbench.operators.marginal import Marginal
+
+
+class Frame(ABC):
+    """Coordinates y of the state x at a marginal, shapes (n, d)."""
+
+    @abstractmethod
+    def encode(self, x: Tensor, at: Marginal) -> Tensor:
+        """y of x."""
+
+    @abstractmethod
+    def decode(self, y: Tensor, at: Marginal) -> Tensor:
+        """x of y."""
+
+    @abstractmethod
+    def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
+        """B at the points x, from the denoiser's values E[x_0 | x]; in units of y per unit rho."""
+
+    @abstractmethod
+    def decay_rate(self, at: Marginal, eta: float) -> Tensor:
+        """kappa (d,): the rate of the linear part at one instant."""
+
+    @abstractmethod
+    def decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """exp(-integral of kappa), (d,): the exact linear flow between two instants."""
+
+    @abstractmethod
+    def diffusion(self, at: Marginal, eta: float) -> Tensor:
+        """a (d,): the diagonal of the diffusion matrix, so that L has the term sum_s a_s d_s^2."""
+
+    @abstractmethod
+    def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """Standard deviation (d,) of y_end given y_start for Gaussian data: the conditional covariance carried along."""
+
+
+class RawFrame(Frame):
+    """y = x: B is the whole drift, kappa = 0.
+
+    The conditional covariance is that of isotropic Gaussian data with the training rows' mean variance.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
+        self.variance = float(dataset.train.var(axis=0, dtype="float64").mean())
+        self._ones = torch.ones(dataset.dimension, device=device, dtype=dtype)
+
+    def encode(self, x: Tensor, at: Marginal) -> Tensor:
+        """x."""
+        return x
+
+    def decode(self, y: Tensor, at: Marginal) -> Tensor:
+        """y."""
+        return y
+
+    def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
+        """(d log alpha / d rho) x + (1 + eta^2) (alpha E[x_0 | x] - x)."""
+        return at.log_scale_rate * x + (1.0 + eta**2) * (at.alpha * denoised - x)
+
+    def decay_rate(self, at: Marginal, eta: float) -> Tensor:
+        """0."""
+        return 0.0 * self._ones
+
+    def decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """1."""
+        return self._ones
+
+    def diffusion(self, at: Marginal, eta: float) -> Tensor:
+        """eta^2 sigma^2."""
+        return eta**2 * at.sigma**2 * self._ones
+
+    def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """sqrt(S_end (1 - (R_end / R_start)^(eta^2))), R = variance + (sigma / alpha)^2, S = alpha^2 R."""
+        ratio = (self.variance + end.squared_ratio) / (self.variance + start.squared_ratio)
+        spread = end.alpha**2 * (self.variance + end.squared_ratio)
+        return math.sqrt(max(spread * (1.0 - ratio ** (eta**2)), 0.0)) * self._ones
+
+
+class WhitenedFrame(Frame):
+    """y = S_t^(-1/2) U^T (x - alpha mu), S_t = alpha^2 lam + sigma^2, with the training rows' PCA (mu, U, lam).
+
+    kappa = eta^2 sigma^2 / S and B = (1 + eta^2) alpha S^(-1/2) U^T (D - D_G): the denoiser's excess over that of
+    Gaussian data, zero when the data are Gaussian. Then y is standard normal at every time, and with eta = 0 it does
+    not move: rank 0 is the closed-form Gaussian sampler.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
+        moments = training_moments(dataset)
+        self.mean, self.basis, self.variances = (
+            torch.as_tensor(part, device=device, dtype=dtype)
+            for part in (moments.mean, moments.basis, moments.variances)
+        )
+
+    def _spread(self, at: Marginal) -> Tensor:
+        return at.alpha**2 * self.variances + at.sigma**2
+
+    def encode(self, x: Tensor, at: Marginal) -> Tensor:
+        """S^(-1/2) U^T (x - alpha mu). Cost O(n d^2)."""
+        return ((x - at.alpha * self.mean) @ self.basis) / self._spread(at).sqrt()
+
+    def decode(self, y: Tensor, at: Marginal) -> Tensor:
+        """Alpha mu + U S^(1/2) y. Cost O(n d^2)."""
+        return (y * self._spread(at).sqrt()) @ self.basis.T + at.alpha * self.mean
+
+    def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
+        """(1 + eta^2) alpha S^(-1/2) (U^T (E[x_0 | x] - mu) - (alpha lam / S) U^T (x - alpha mu)). Cost O(n d^2)."""
+        spread = self._spread(at)
+        excess = (denoised - self.mean) @ self.basis
+        excess -= ((x - at.alpha * self.mean) @ self.basis) * (at.alpha * self.variances / spread)
+        return excess * ((1.0 + eta**2) * at.alpha / spread.sqrt())
+
+    def decay_rate(self, at: Marginal, eta: float) -> Tensor:
+        """eta^2 sigma^2 / S."""
+        return eta**2 * at.sigma**2 / self._spread(at)
+
+    def decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """(R_end / R_start)^(eta^2 / 2), R = lam + (sigma / alpha)^2."""
+        ratio = (self.variances + end.squared_ratio) / (self.variances + start.squared_ratio)
+        return ratio ** (0.5 * eta**2)
+
+    def diffusion(self, at: Marginal, eta: float) -> Tensor:
+        """eta^2 sigma^2 / S."""
+        return self.decay_rate(at, eta)
+
+    def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """sqrt(1 - decay^2): y stays standard normal when the data are Gaussian."""
+        return (1.0 - self.decay(start, end, eta).square()).clamp_min(0.0).sqrt()
+
+
+FRAMES: dict[str, type[RawFrame] | type[WhitenedFrame]] = {"raw": RawFrame, "whitened": WhitenedFrame}

@@ -1,0 +1,114 @@
+"""The generator family of the reverse process: options, time segments, and one frozen operator a segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from kfpbench.errors import ParameterError
+from kfpbench.noise import NoiseStream
+from kfpbench.operators.frames import FRAMES, Frame
+from kfpbench.operators.marginal import Marginal, marginal
+from kfpbench.operators.pencil import GalerkinPencil
+from kfpbench.protocols import Problem
+
+_FIT_STREAM = 1  # noise of the fit is independent of the samples' own
+
+
+@dataclass(frozen=True)
+class GeneratorOptions:
+    """Which operator is approximated, and where it is sampled.
+
+    ``eta`` 0 is the probability-flow ODE's transport operator, 1 the reverse SDE's generator. ``time``: ``frozen`` uses
+    one operator for the whole span, ``piecewise`` one for each of ``segments`` spans of equal length in
+    log(sigma / alpha), frozen at its midpoint. ``frame``: ``raw`` pixels or ``whitened`` coordinates. ``points`` is the
+    number N of points x_i ~ p_t at which the drift is evaluated: the setup's NFE is N x segments.
+    """
+
+    eta: Annotated[float, Field(ge=0, le=1)] = 0.0
+    time: Literal["frozen", "piecewise"] = "piecewise"
+    segments: Annotated[int, Field(ge=1, le=10_000)] = 8
+    frame: Literal["raw", "whitened"] = "whitened"
+    points: Annotated[int, Field(ge=2)] = 1000
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.eta <= 1.0:
+            raise ParameterError("operator: eta out of range", got=self.eta, allowed="0 to 1")
+        if self.frame not in FRAMES:
+            raise ParameterError("operator: unknown frame", got=self.frame, allowed=", ".join(FRAMES))
+        if self.time not in ("frozen", "piecewise"):
+            raise ParameterError("operator: unknown time handling", got=self.time, allowed="frozen, piecewise")
+        if self.segments < 1 or self.points < 2:
+            raise ParameterError(
+                "operator: at least 1 segment and 2 points are needed", got=(self.segments, self.points)
+            )
+
+    @property
+    def span_count(self) -> int:
+        """Number of frozen operators."""
+        return self.segments if self.time == "piecewise" else 1
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A span of reverse time: from ``start`` (noisier) to ``end``, its operator frozen at ``middle``."""
+
+    start: Marginal
+    middle: Marginal
+    end: Marginal
+
+    @property
+    def length(self) -> float:
+        """Length in rho = -log(sigma / alpha)."""
+        return self.end.rho - self.start.rho
+
+
+def segments(problem: Problem, options: GeneratorOptions) -> list[Segment]:
+    """Spans of equal length in rho from t_max to t_min, in the order in which a sample passes them."""
+    process = problem.process
+    first, last = process.log_ratio(process.t_max), process.log_ratio(process.t_min)
+    count = options.span_count
+
+    def at(share: float) -> Marginal:
+        # the ends are taken as they are: a round trip through the logarithm would move them by an ulp
+        time = {0.0: process.t_max, 1.0: process.t_min}.get(share)
+        return marginal(process, process.time_of(first + share * (last - first)) if time is None else time)
+
+    edges = [at(index / count) for index in range(count + 1)]
+    middles = [at((index + 0.5) / count) for index in range(count)]
+    return [Segment(a, m, b) for a, m, b in zip(edges[:-1], middles, edges[1:], strict=True)]
+
+
+@dataclass(frozen=True)
+class FrozenGenerator:
+    """The operator frozen at one instant: its Galerkin data, and the observable B whose mean displaces the state.
+
+    ``excess`` (N, d) is the drift without its linear part -kappa y, which is solved exactly.
+    """
+
+    pencil: GalerkinPencil
+    excess: Tensor
+
+
+def freeze(problem: Problem, options: GeneratorOptions, frame: Frame, at: Marginal, draw: int) -> FrozenGenerator:
+    """Sample the generator at N points of p_t: x_i = alpha x_0 + sigma eps, x_0 a training row drawn with replacement.
+
+    ``draw`` numbers the segment, so that segments see independent points. The pencil is float64. Cost: N score
+    evaluations.
+    """
+    rows = torch.as_tensor(problem.dataset.train, device=problem.device, dtype=problem.dtype)
+    noise = NoiseStream.of_range(
+        problem.seed, 0, options.points, rows.shape[1], problem.device, problem.dtype, stream=_FIT_STREAM
+    )
+    origin = rows[noise.uniform_integers(2 * draw, len(rows))]
+    x = at.alpha * origin + at.sigma * noise.normal(2 * draw + 1)
+    denoised = problem.score.denoise(x, at.alpha, at.sigma)
+    y = frame.encode(x, at).double()
+    excess = frame.excess_drift(x, denoised, at, options.eta).double()
+    drift = excess - frame.decay_rate(at, options.eta).double() * y
+    diffusion = frame.diffusion(at, options.eta).double()
+    return FrozenGenerator(GalerkinPencil.uniform(y, drift, diffusion), excess)

@@ -1,0 +1,248 @@
+"""Everything that the report shows of one data set, as plain values for the template and figures for the
+page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kfpbench.report.aggregate import Group
+from kfpbench.report.columns import PREFERRED, SPEEDS, Column, cost_columns, quality_columns, title_of
+from kfpbench.report.embed import plotly_text
+from kfpbench.report.figures import PHASES, phase_bars
+from kfpbench.report.grids import Embedded, Gallery
+from kfpbench.report.naming import Family, axes_text, families, point_labels, with_own_labels
+from kfpbench.report.numbers import format_number, format_plus_minus, format_seconds
+from kfpbench.report.payoff import PayoffTable, payoff_table
+from kfpbench.report.scatter import Scatter, scatter
+from kfpbench.report.table import Row, build_rows
+
+_DIVERSITY = ("coverage", "recall", "frechet", "energy_distance")
+_MANY = 40  # more cells than this, and the figures that have a row per cell show the front only
+_NAMES = 12  # names in a caption
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One sample grid."""
+
+    label: str
+    uri: str
+    caption: str
+    pixelated: bool
+    reduced: bool
+
+
+@dataclass
+class DatasetSection:
+    """What the template needs; ``figures`` and ``scatters`` go to the page's script."""
+
+    key: str
+    name: str
+    summary: str
+    warnings: list[str]
+    columns: list[Column]
+    rows: list[Row]
+    families: list[Family]
+    speeds: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+    chosen: tuple[str, str] | None = None
+    caption: str = ""
+    pictures: list[Picture] = field(default_factory=list)
+    pictures_left_out: list[str] = field(default_factory=list)
+    payoff: PayoffTable | None = None
+    phases: list[tuple[str, str]] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+    scatters: dict[str, Any] = field(default_factory=dict)
+    focus_note: str = ""
+
+
+def build_dataset(key: str, name: str, groups: Sequence[Group], gallery: Gallery) -> DatasetSection:
+    """The section of one data set; ``groups`` are its sampler cells with at least one good repeat."""
+    groups = with_own_labels(groups)
+    qualities, costs = quality_columns(groups), cost_columns(groups)
+    # The two numbers that the suite is about come first, so that a narrow window shows them.
+    leading = [column for column in costs if column.metric in ("seconds_per_image", "nfe")]
+    columns = [*leading, *qualities, *(column for column in costs if column not in leading)]
+    made, family_of = families(groups)
+    labels = point_labels(groups)
+    section = DatasetSection(
+        key=key,
+        name=name,
+        summary=_summary(groups),
+        warnings=_warnings(groups),
+        columns=columns,
+        rows=build_rows(groups, columns, family_of),
+        families=made,
+    )
+    front = _add_scatters(section, groups, qualities, labels, family_of)
+    _add_pictures(section, groups, gallery)
+    focus = list(range(len(groups)))
+    if len(groups) > _MANY:
+        focus = [i for i in focus if i in front][:_MANY] or focus[:_MANY]
+        section.focus_note = f"{len(focus)} of {len(groups)} cells: the front of the figure above."
+    bars = phase_bars([groups[i] for i in focus], [labels[i] for i in focus])
+    if bars:
+        section.phases = [PHASES[trace["meta"]] for trace in bars["data"]]
+        section.figures[f"{key}-phases"] = bars
+    section.payoff = payoff_table([groups[i] for i in focus])
+    return section
+
+
+def _add_scatters(
+    section: DatasetSection,
+    groups: Sequence[Group],
+    qualities: Sequence[Column],
+    labels: Sequence[str],
+    family_of: Sequence[int],
+) -> tuple[int, ...]:
+    """Every pair of speed and quality that has a figure; returns the group numbers on the first one's front."""
+    drawn: dict[tuple[str, str], Scatter] = {}
+    for column in qualities:
+        for speed in SPEEDS:
+            made = scatter(groups, speed, column, section.families, family_of)
+            if made is not None:
+                drawn[speed, column.metric] = made
+    if not drawn:
+        return ()
+    speeds = dict.fromkeys(speed for speed, _ in drawn)
+    section.speeds = {speed: SPEEDS[speed] for speed in SPEEDS if speed in speeds}
+    section.metrics = {
+        column.metric: f"{column.title} {column.arrow}".strip()
+        for column in qualities
+        if any(metric == column.metric for _, metric in drawn)
+    }
+    section.chosen = _default_pair(drawn)
+    captions = {pair: _caption(made, pair, groups) for pair, made in drawn.items()}
+    section.caption = captions[section.chosen]
+    section.scatters[f"{section.key}-front"] = {
+        "variants": {
+            f"{speed}|{metric}": {**made.figure, "front": made.front, "caption": captions[speed, metric]}
+            for (speed, metric), made in drawn.items()
+        },
+        "labels": [plotly_text(label) for label in labels],
+        "hover": [_hover(group, qualities) for group in groups],
+    }
+    return drawn[section.chosen].front
+
+
+def _default_pair(drawn: Mapping[tuple[str, str], Scatter]) -> tuple[str, str]:
+    order = {metric: rank for rank, metric in enumerate((*_DIVERSITY, *PREFERRED))}
+    speeds = list(SPEEDS)
+    return min(drawn, key=lambda pair: (speeds.index(pair[0]), order.get(pair[1], len(order)), pair[1]))
+
+
+def _caption(made: Scatter, pair: tuple[str, str], groups: Sequence[Group]) -> str:
+    speed, metric = pair
+    parts = []
+    if made.front:
+        ordered = sorted(made.front, key=lambda i: groups[i].estimates[speed].value)
+        names = _names([groups[i].label for i in ordered])
+        parts.append(f"Not dominated in {title_of(metric)} and {SPEEDS[speed]}, fastest first: {names}.")
+    else:
+        parts.append(f"No front: {title_of(metric)} has no better direction.")
+    if made.excluded:
+        names = _names([groups[i].label for i in made.excluded])
+        parts.append(f"Not shown, since a coordinate is missing, not finite or (speed) zero: {names}.")
+    return " ".join(parts)
+
+
+def _names(labels: Sequence[str]) -> str:
+    more = len(labels) - _NAMES
+    return "; ".join([*labels[:_NAMES], f"and {more} more"] if more > 0 else labels)
+
+
+def _hover(group: Group, qualities: Sequence[Column]) -> str:
+    lines = [f"<b>{plotly_text(group.label)}</b>"]
+    if group.axes:
+        lines.append(plotly_text(axes_text(group.axes)))
+    for column in qualities:
+        estimate = group.estimates.get(column.metric)
+        if estimate is not None:
+            lines.append(f"{plotly_text(column.title)}: {format_plus_minus(estimate.value, estimate.half_width)}")
+    time, nfe = group.estimates.get("seconds_per_image"), group.estimates.get("nfe")
+    if time is not None:
+        lines.append(f"time per image: {format_seconds(time.value)}")
+    if nfe is not None:
+        lines.append(f"NFE per image: {format_number(nfe.value, 0 if nfe.value >= 10 else 1)}")
+    setup, evaluations = group.estimates.get("setup_seconds"), group.estimates.get("setup_nfe")
+    if setup is not None:
+        extra = f", {format_number(evaluations.value, 0)} evaluations" if evaluations and evaluations.value else ""
+        lines.append(f"setup: {format_seconds(setup.value)}{extra}")
+    return "<br>".join(lines)
+
+
+def _add_pictures(section: DatasetSection, groups: Sequence[Group], gallery: Gallery) -> None:
+    """The grid of every group that has one, in the order of the table."""
+    metric = section.chosen[1] if section.chosen else None
+    for group in groups:
+        if not group.first.grid:
+            continue
+        made = gallery.embed(group.first.grid)
+        if isinstance(made, Embedded):
+            caption = _picture_caption(group, metric)
+            section.pictures.append(Picture(group.label, made.uri, caption, made.pixelated, made.reduced))
+        else:
+            section.pictures_left_out.append(f"{group.label}: {made}")
+
+
+def _picture_caption(group: Group, metric: str | None) -> str:
+    parts = []
+    if metric and metric in group.estimates:
+        estimate = group.estimates[metric]
+        parts.append(f"{title_of(metric)} {format_plus_minus(estimate.value, estimate.half_width)}")
+    time = group.estimates.get("seconds_per_image")
+    if time is not None:
+        parts.append(f"{format_seconds(time.value)} / image")
+    return "\n".join(parts)
+
+
+def _summary(groups: Sequence[Group]) -> str:
+    parts = []
+    sizes, references = _sizes(groups), _references(groups)
+    if sizes:
+        parts.append("n = " + ", ".join(format_number(size, 0) for size in sizes))
+    if references:
+        parts.append("reference set: " + ", ".join(references))
+    for part in ("score", "process"):
+        names = sorted({str(_name(group.first.spec.get(part))) for group in groups} - {"None"})
+        if names:
+            parts.append(f"{part}: " + ", ".join(names))
+    batches = sorted({int(size) for group in groups if (size := group.first.spec.get("batch_size"))})
+    if batches:
+        parts.append("batch " + ", ".join(format_number(size, 0) for size in batches))
+    return " · ".join(parts)
+
+
+def _warnings(groups: Sequence[Group]) -> list[str]:
+    """What a reader must know before comparing two rows."""
+    lines = []
+    sizes, references = _sizes(groups), _references(groups)
+    if len(sizes) > 1:
+        lines.append(
+            f"Cells were measured with different n ({', '.join(format_number(size, 0) for size in sizes)}): "
+            "their distances are not comparable."
+        )
+    if len(references) > 1:
+        lines.append(f"Cells were compared with different reference sets ({', '.join(references)}).")
+    elif references == ["validation"]:
+        lines.append("Measured against the validation split: numbers for tuning, not for publication.")
+    for part in ("device", "dtype"):
+        values = sorted({str(group.first.spec[part]) for group in groups if group.first.spec.get(part)})
+        if len(values) > 1:
+            lines.append(f"Cells differ in {part} ({', '.join(values)}): their times are not comparable.")
+    return lines
+
+
+def _sizes(groups: Sequence[Group]) -> list[int]:
+    return sorted({int(size) for group in groups if (size := group.first.spec.get("n_samples"))})
+
+
+def _references(groups: Sequence[Group]) -> list[str]:
+    return sorted({group.first.reference for group in groups} - {""})
+
+
+def _name(component: Any) -> Any:
+    return component.get("name") if isinstance(component, Mapping) else component

@@ -1,0 +1,83 @@
+"""The offline report of a run: one HTML file with everything in it, which asks the network for nothing."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kfpbench.report.aggregate import Group, group_repeats
+from kfpbench.report.cells import read_cells
+from kfpbench.report.dataset_section import DatasetSection, build_dataset
+from kfpbench.report.embed import script_json, script_source
+from kfpbench.report.grids import Gallery
+from kfpbench.report.provenance import head, omissions, provenance, suite_text
+from kfpbench.report.spectrum_section import SpectrumSection, build_spectrum
+
+FILE_NAME = "report.html"
+_HERE = Path(__file__).parent
+
+
+def write_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: Path) -> Path:
+    """Write ``report.html`` into the run folder and return its path.
+
+    ``records`` are cell records as mappings or objects; sample grids are read from the folder. Raises
+    StoreError for a record that cannot be read, OSError where the file cannot be written.
+    """
+    path = Path(folder) / FILE_NAME
+    path.write_text(render_report(manifest, records, Path(folder)), encoding="utf-8")
+    return path
+
+
+def render_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: Path) -> str:
+    """The report as text; see ``write_report``."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs
+
+    cells = read_cells(records)
+    groups = group_repeats(cells)
+    datasets, spectra = _sections(groups, Gallery(folder, _count_grids(groups)))
+    figures = {name: figure for part in datasets for name, figure in part.figures.items()}
+    figures |= {name: figure for part in spectra for name, figure in part.figures.items()}
+    scatters = {name: figure for part in datasets for name, figure in part.scatters.items()}
+    environment = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(
+        head=head(manifest, cells),
+        datasets=datasets,
+        spectra=spectra,
+        omissions=omissions(cells),
+        provenance=provenance(manifest),
+        suite_text=suite_text(manifest),
+        command=shlex.join(map(str, manifest.get("command") or ())),
+        style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+        plotly=Markup(script_source(get_plotlyjs()) if figures or scatters else ""),
+        script=Markup(script_source((_HERE / "report.js").read_text(encoding="utf-8"))),
+        payload=Markup(script_json({"figures": figures, "scatters": scatters})),
+    )
+
+
+def _sections(groups: Sequence[Group], gallery: Gallery) -> tuple[list[DatasetSection], list[SpectrumSection]]:
+    """A section per data set and kind, in order of appearance; groups without a good repeat have none."""
+    by_place: dict[tuple[str, str], list[Group]] = {}
+    for group in groups:
+        if group.ok:
+            by_place.setdefault((group.first.kind, group.first.dataset), []).append(group)
+    datasets, spectra = [], []
+    for number, ((kind, name), members) in enumerate(by_place.items(), start=1):
+        if kind == "sample":
+            datasets.append(build_dataset(f"part-{number}", name, members, gallery))
+        else:
+            spectra.append(build_spectrum(f"part-{number}", name, members))
+    return datasets, spectra
+
+
+def _count_grids(groups: Sequence[Group]) -> int:
+    return sum(bool(group.first.grid) for group in groups if group.ok)

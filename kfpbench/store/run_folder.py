@@ -1,0 +1,182 @@
+"""The folder of one run: manifest.json, cells.jsonl, results.parquet, samples/ and report.html.
+
+cells.jsonl is the truth; results.parquet is made from it and can be made again at any time.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kfpbench.errors import StoreError
+from kfpbench.store.atomic import write_bytes
+from kfpbench.store.cell_log import CellLog, latest
+from kfpbench.store.json_values import dumps, loads
+from kfpbench.store.records import SCHEMA_VERSION, CellRecord, check_schema_version
+from kfpbench.store.results import read_parquet, results_frame, write_parquet
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+    from kfpbench.data.dataset import Dataset
+
+__all__ = ["RunFolder", "load_run", "results_frame"]
+
+
+class RunFolder:
+    """One run folder. Make one by `create`, or take an existing one by `open`.
+
+    Attributes: ``path``, ``manifest_path``, ``log`` (the `CellLog`), ``results_path``, ``samples_path`` and
+    ``report_path``; the last three need not exist.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest_path = path / "manifest.json"
+        self.log = CellLog(path / "cells.jsonl")
+        self.results_path = path / "results.parquet"
+        self.samples_path = path / "samples"
+        self.report_path = path / "report.html"
+
+    @classmethod
+    def is_run(cls, path: str | os.PathLike[str]) -> bool:
+        """Whether there is a run in that folder."""
+        return cls(Path(path)).manifest_path.is_file()
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], manifest: dict[str, Any]) -> RunFolder:
+        """Make the folder and its manifest (``schema_version`` is added).
+
+        Raises StoreError when there is anything in the folder already, or a value of the manifest cannot be
+        stored.
+        """
+        run = cls(Path(path))
+        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+            raise StoreError(
+                "the folder already holds a run" if run.manifest_path.is_file() else "the path is not free",
+                got=str(path),
+                allowed="a folder that is new or empty",
+                remedy="Continue that run, or name another folder."
+                if run.manifest_path.is_file()
+                else "Name another folder; nothing was changed.",
+            )
+        text = _manifest_text(manifest)  # before anything is made: a bad manifest leaves nothing behind
+        run.path.mkdir(parents=True, exist_ok=True)
+        write_bytes(run.manifest_path, text)
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> RunFolder:
+        """The run in that folder. Raises StoreError when there is none, or it is of a newer schema."""
+        run = cls(Path(path))
+        if not run.manifest_path.is_file():
+            raise StoreError(
+                "this is not a run folder: it has no manifest.json",
+                got=str(path),
+                allowed="a folder that `kfpbench run` made",
+                remedy="Check the path, or run a suite first.",
+            )
+        run.read_manifest()
+        return run
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest. Raises StoreError when it is damaged or of a newer schema."""
+        try:
+            manifest = loads(self.manifest_path.read_bytes())
+        except StoreError as error:
+            raise StoreError(error.what, where=str(self.manifest_path)) from error
+        if not isinstance(manifest, dict):
+            raise StoreError("the manifest is not a mapping", where=str(self.manifest_path))
+        check_schema_version(manifest.get("schema_version"), "manifest", str(self.manifest_path))
+        return manifest
+
+    def write_manifest(self, manifest: dict[str, Any]) -> None:
+        """Replace the manifest atomically."""
+        write_bytes(self.manifest_path, _manifest_text(manifest))
+
+    def append(self, record: CellRecord) -> None:
+        """Add a finished cell to the log; it is on the disk when this returns."""
+        self.log.append(record)
+
+    def records(self) -> list[CellRecord]:
+        """The last record of every finished cell, in the order of the plan; warns of a half-written last
+        line.
+        """
+        content = self.log.read()
+        _warn(self.log, content.note)
+        return latest(content.records)
+
+    def write_results(self) -> DataFrame:
+        """Make results.parquet from the log, atomically, and return its table."""
+        content = self.log.read()
+        _warn(self.log, content.note)
+        frame = results_frame(content.records)
+        write_parquet(frame, self.results_path, content.digest)
+        return frame
+
+    def save_samples(
+        self,
+        cell_id: str,
+        samples: NDArray[np.float32],
+        dataset: Dataset,
+        *,
+        reference: NDArray[np.float32] | None = None,
+        title: str = "",
+        grid: bool = True,
+        max_images: int = 64,
+    ) -> dict[str, str]:
+        """Write ``samples`` (n, d) as npz and a picture of them as png; returns their paths relative to the
+        folder.
+
+        The keys are ``samples`` and ``grid``; data that cannot be pictured (one coordinate) have no grid.
+        ``reference`` (m, d) is drawn under points; default: the data set's test rows. See
+        `samples.write_samples` for what is kept. Raises ShapeError when the rows are not those of the data
+        set.
+        """
+        from kfpbench.store.sample_grid import sample_picture
+        from kfpbench.store.samples import file_stem, write_samples
+
+        self.samples_path.mkdir(exist_ok=True)
+        target = self.samples_path / f"{file_stem(cell_id)}.npz"
+        write_samples(target, samples, dataset)
+        files = {"samples": target.relative_to(self.path).as_posix()}
+        picture = (
+            sample_picture(samples, dataset, reference=reference, title=title, max_images=max_images)
+            if grid
+            else None
+        )
+        if picture is not None:
+            target = target.with_suffix(".png")
+            write_bytes(target, picture)
+            files["grid"] = target.relative_to(self.path).as_posix()
+        return files
+
+
+def load_run(folder: str | os.PathLike[str]) -> DataFrame:
+    """The tidy table of a run: one row per cell and metric (see `results.results_frame` for the columns).
+
+    Reads results.parquet when it was made from the present cells.jsonl (or there is no log beside it), else
+    makes the table from cells.jsonl; writes nothing. Raises StoreError for a folder without a run, a damaged
+    file or a newer schema.
+    """
+    run = RunFolder.open(folder)
+    if run.results_path.is_file():
+        frame = read_parquet(run.results_path, run.log.digest() if run.log.path.exists() else None)
+        if frame is not None:
+            return frame
+    content = run.log.read()
+    _warn(run.log, content.note)
+    return results_frame(content.records)
+
+
+def _manifest_text(manifest: dict[str, Any]) -> bytes:
+    return (dumps({"schema_version": SCHEMA_VERSION, **manifest}, indent=2) + "\n").encode("ascii")
+
+
+def _warn(log: CellLog, note: str) -> None:
+    if note:
+        warnings.warn(f"{log.path}: {note}", UserWarning, stacklevel=3)

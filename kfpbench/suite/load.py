@@ -1,0 +1,185 @@
+"""Load a suite: read, merge includes, load plugins, apply overrides, validate, expand. Nothing runs
+before all is valid."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import ValidationError
+
+from kfpbench.errors import PluginError, SuiteError
+from kfpbench.registry import load_plugin_file
+from kfpbench.suite.cell import Cell
+from kfpbench.suite.expand import plan_cells
+from kfpbench.suite.include import Merged, merge_includes, read_suite_file
+from kfpbench.suite.override import apply_overrides
+from kfpbench.suite.places import Places
+from kfpbench.suite.plain import plain_mapping
+from kfpbench.suite.problems import Problem, combine, from_pydantic
+from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS, SCHEMA_VERSION, SuiteModel
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A valid suite.
+
+    ``text`` is the file as written and ``included`` the files merged underneath, by name; ``document`` is
+    the merged mapping with overrides applied; ``model`` its validated form; ``cells`` the plan, in order.
+    """
+
+    path: FilePath | None
+    text: str
+    document: dict[str, Any]
+    model: SuiteModel
+    cells: tuple[Cell, ...] = ()
+    axes: dict[str, list[Any]] = field(default_factory=dict)
+    included: dict[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    places: Places = field(default_factory=Places, repr=False)
+
+
+def load_suite(path: str | FilePath, *, overrides: Sequence[str] = (), allow_plugins: bool = False) -> Suite:
+    """Load and check a suite file, and expand it into cells.
+
+    ``overrides`` are ``path=value`` texts; ``allow_plugins`` permits running the Python files under
+    `plugins:`. Raises SuiteError with the file, line and column of every problem found.
+    """
+    file = FilePath(path)
+    return _finish(read_suite_file(file), file, overrides, allow_plugins)
+
+
+def suite_from_mapping(
+    mapping: Mapping[str, Any],
+    *,
+    base_dir: str | FilePath | None = None,
+    overrides: Sequence[str] = (),
+    allow_plugins: bool = False,
+) -> Suite:
+    """The same for a mapping from Python; places in errors are dotted paths.
+
+    ``base_dir`` is the folder of `include:` and `plugins:`. Raises SuiteError.
+    """
+    data, places = plain_mapping(mapping), Places()
+    text = json.dumps(data, indent=2)
+    if base_dir is not None:
+        merged = merge_includes(data, places, FilePath(base_dir))
+    elif data.get("include") or data.get("plugins"):
+        key = "include" if data.get("include") else "plugins"
+        raise SuiteError(f"{key} needs a folder to start from", remedy="Pass base_dir.", where=key)
+    else:
+        merged = Merged(data, places, text)
+    merged.text = text
+    return _finish(merged, None, overrides, allow_plugins, None if base_dir is None else FilePath(base_dir))
+
+
+def expand(suite: Suite) -> list[Cell]:
+    """The cells of a suite in plan order. Raises SuiteError, listing every problem, when one of them is
+    not valid."""
+    plan = plan_cells(suite.document, suite.model, suite.places)
+    if plan.errors:
+        raise combine(plan.errors)
+    return plan.cells
+
+
+def _finish(
+    merged: Merged,
+    path: FilePath | None,
+    overrides: Sequence[str],
+    allow_plugins: bool,
+    folder: FilePath | None = None,
+) -> Suite:
+    document, places = merged.data, merged.places
+    _check_version(document, places)
+    _load_plugins(document, places, folder, allow_plugins)
+    _spell_out_names(document)
+    apply_overrides(document, places, overrides)
+    _spell_out_names(document)
+    model = _validate(document, places)
+    plan = plan_cells(document, model, places)
+    if plan.errors:
+        raise combine(plan.errors)
+    axes = {axis.key: list(document["grid"][axis.key]) for axis in plan.axes}
+    suite_cells = tuple(plan.cells)
+    return Suite(path, merged.text, document, model, suite_cells, axes, merged.texts, tuple(overrides), places)
+
+
+def _check_version(document: dict[str, Any], places: Places) -> None:
+    version = document.get("schema_version", SCHEMA_VERSION)
+    if isinstance(version, int) and not isinstance(version, bool) and version > SCHEMA_VERSION:
+        raise SuiteError(
+            "the suite was written for a newer schema than this version of kfpbench knows",
+            got=version,
+            allowed=str(SCHEMA_VERSION),
+            remedy="Upgrade kfpbench.",
+            where=places.where(("schema_version",)),
+        )
+
+
+def _load_plugins(document: dict[str, Any], places: Places, folder: FilePath | None, allow_plugins: bool) -> None:
+    """Run the plugin files of the suite, each found from the folder of the file that names it."""
+    names = document.get("plugins")
+    if not isinstance(names, list) or not names:
+        return  # absent, or of a wrong type, which the schema reports
+    if not allow_plugins:
+        raise SuiteError(
+            "the suite wants to run Python files of its own",
+            got=names,
+            remedy="If you trust them, pass --allow-plugins (allow_plugins=True from Python).",
+            where=places.where(("plugins",), at_key=True),
+        )
+    for index, name in enumerate(names):
+        if not isinstance(name, str):
+            continue
+        where = places.where(("plugins", index))
+        place = places.place(("plugins", index))
+        start = place.folder if place is not None and place.folder is not None else folder
+        if "\0" in name or start is None:
+            raise SuiteError("not a path", got=name, where=where)
+        try:
+            load_plugin_file(start / name)
+        except PluginError as error:
+            raise SuiteError(str(error), where=where) from error
+
+
+def _spell_out_names(document: dict[str, Any]) -> None:
+    """``data: digits`` means ``data: {name: digits}``; values of other types are left for the schema to
+    report."""
+    for key in COMPONENT_FIELDS:
+        if isinstance(document.get(key), str):
+            document[key] = {"name": document[key]}
+    for key in COMPONENT_LISTS:
+        if isinstance(document.get(key), list):
+            document[key] = [{"name": item} if isinstance(item, str) else item for item in document[key]]
+
+
+def _validate(document: dict[str, Any], places: Places) -> SuiteModel:
+    """The document as a model. Raises SuiteError with every problem of the whole document."""
+    model, problems = _model(document)
+    errors = [problem.error(places.where(problem.path, at_key=problem.at_key)) for problem in problems]
+    if model is not None:
+        return model
+    # Leave out what is wrong, where the rest still makes a plan, so that faults of components show in the
+    # same report; not so for the grid, which may supply what a component needs.
+    rest = copy.deepcopy(document)
+    for problem in problems:
+        if problem.path:
+            rest.pop(str(problem.path[0]), None)
+        else:
+            rest.setdefault("name", "unnamed")
+    remaining, _ = _model(rest)
+    same_grid = rest.get("grid") == document.get("grid")
+    if remaining is not None and same_grid and (remaining.samplers or remaining.spectrum):
+        errors += plan_cells(rest, remaining, places).errors
+    raise combine(errors)
+
+
+def _model(document: dict[str, Any]) -> tuple[SuiteModel | None, list[Problem]]:
+    try:
+        return SuiteModel.model_validate_json(json.dumps(document)), []
+    except ValidationError as error:
+        return None, from_pydantic(error, document, SuiteModel.model_fields, NESTED_KEYS)

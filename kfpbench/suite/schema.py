@@ -1,0 +1,96 @@
+"""The suite as a pydantic model: everything but the parameters of components, which their signatures give."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+
+SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+LABEL = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # no dot: labels are parts of dotted paths
+LABEL_PATTERN = re.compile(LABEL)
+DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
+
+Block = dict[str, Any]
+Count = Annotated[int, Field(ge=1)]
+
+
+class StrictModel(BaseModel):
+    """Unknown keys, NaN, infinity, and one type in place of another are refused; an integer may stand for a
+    float.
+
+    Validate with ``model_validate_json``: strict JSON mode accepts a list for a tuple, and nothing else
+    that is lax.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        ser_json_inf_nan="constants",
+        protected_namespaces=(),
+    )
+
+
+class Budget(StrictModel):
+    """What one cell may use."""
+
+    seconds: Annotated[float, Field(gt=0)] | None = Field(None, description="Wall-clock seconds of a cell.")
+    memory_gib: Annotated[float, Field(gt=0)] | None = Field(None, description="Memory of a cell in GiB.")
+
+
+class Settings(StrictModel):
+    """The settings that may differ from cell to cell."""
+
+    seed: int = Field(0, ge=0, lt=2**63, description="Repeat r uses seed + r.")
+    device: str = Field("auto", pattern=DEVICE, description="auto, cpu, cuda or cuda:N.")
+    dtype: Literal["float32", "float64"] = "float32"
+    n_samples: Count = Field(1000, description="Samples drawn, and reference rows, in every comparison.")
+    batch_size: Count = Field(250, description="Batch at which throughput is timed.")
+    latency_repeats: Count = Field(10, description="Timed samplings of one image.")
+    budget: Budget = Budget(seconds=None, memory_gib=None)
+
+
+class DataKeys(StrictModel):
+    """The keys that `data` has beside the parameters of its data set."""
+
+    reference: Literal["test", "validation"] = Field("test", description="The split to compare with.")
+    train_size: Count | None = Field(None, description="Use only the first rows; null: all.")
+
+
+class LabelKey(StrictModel):
+    """The key that a sampler or a spectrum has beside its parameters."""
+
+    label: Annotated[str, Field(pattern=LABEL)] | None = Field(
+        None,
+        description="The name of this entry in grids, tables and figures; by default the component's name.",
+    )
+
+
+class SuiteModel(Settings):
+    """One suite, schema version 1. Component blocks are mappings with a `name`; see components.py for the
+    rest."""
+
+    schema_version: Literal[1] = 1
+    name: str = Field(pattern=SLUG, description="Names the run folder.")
+    description: str = ""
+    repeats: Count = Field(1, description="Repeat r uses seed + r.")
+    data: Block
+    score: Block
+    process: Block
+    samplers: list[Block] = []
+    spectrum: list[Block] = []
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
+    metrics: list[Block] = []
+    plugins: list[str] = []
+    include: list[str] = []
+
+
+COMPONENT_FIELDS = {"data": "datasets", "score": "scores", "process": "processes"}
+COMPONENT_LISTS = {"samplers": "samplers", "spectrum": "spectrum", "metrics": "metrics"}
+NOT_AXES = ("schema_version", "name", "description", "repeats", "grid", "plugins", "include")
+AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)
+NESTED_KEYS = {"budget": tuple(Budget.model_fields)}

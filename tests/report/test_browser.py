@@ -1,0 +1,80 @@
+"""The report in a real browser: it draws, says nothing to the console and asks the network for nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser on PATH: {', '.join(BROWSERS)}")
+
+# What the browser asks for on its own account has this instead of an origin.
+OWN_ACCOUNT = "not an origin"
+
+
+def visit(page: Path, folder: Path, width: int = 1200) -> tuple[str, list[str], set[str]]:
+    """The page's DOM after its scripts, its console messages, and the addresses that it asked for."""
+    log = folder / "net.json"
+    command = [
+        str(BROWSER), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={folder / 'profile'}", f"--window-size={width},2000", "--virtual-time-budget=8000",
+        f"--log-net-log={log}", "--enable-logging=stderr", "--dump-dom", page.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    console = re.findall(r"CONSOLE.*", done.stderr)
+    text = log.read_text(encoding="utf-8").rstrip()
+    try:
+        events = json.loads(text)["events"]
+    except json.JSONDecodeError:  # a browser that is ended early leaves its log open
+        events = json.loads(text.rstrip(",") + "]}")["events"]
+    asked = {
+        event["params"]["url"]
+        for event in events
+        if "url" in event.get("params", {}) and event["params"].get("initiator", OWN_ACCOUNT) != OWN_ACCOUNT
+    }
+    return done.stdout, console, {url for url in asked if not url.startswith(("file:", "data:", "blob:"))}
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+def test_report_draws_silently_and_offline(report: Path, tmp_path: Path, width: int) -> None:
+    dom, console, asked = visit(report, tmp_path, width)
+    assert 'data-drawn="yes"' in dom
+    assert dom.count('class="main-svg"') >= 5
+    assert "koopman rank 64</text>" in dom  # a direct label on its point
+    assert console == []
+    assert asked == set()
+
+
+def test_the_check_sees_a_request_and_a_message(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("<img src='http://example.invalid/a.png'><script>console.error('oh')</script>", "utf-8")
+    _, console, asked = visit(page, tmp_path)
+    assert any("oh" in line for line in console)
+    assert asked == {"http://example.invalid/a.png"}
+
+
+def test_sorting_and_choosing_work(report: Path, tmp_path: Path) -> None:
+    script = """<script>
+      addEventListener("load", () => setTimeout(() => {
+        document.querySelectorAll("#part-1-table thead button")[3].click();
+        const select = document.querySelector('select[data-part="metric"]');
+        select.value = "frechet"; select.dispatchEvent(new Event("change"));
+      }, 1500));</script></body>"""
+    page = tmp_path / "page.html"
+    page.write_text(report.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    dom, console, _ = visit(page, tmp_path)
+    assert console == []
+    table = dom[dom.index('id="part-1-table"') :]
+    names = re.findall(r'<th scope="row" class="name" data-sort="([^"]+)"', table[: table.index("</table>")])
+    assert names[0] == "gaussian"  # the lowest coverage
+    assert names[-1] == "heun 18"
+    assert 'aria-sort="ascending"' in table
+    caption = dom[dom.index('id="part-1-front-caption"') :]
+    assert "Not dominated in Fréchet distance" in caption[: caption.index("</span>")]
