@@ -54,7 +54,11 @@ class DenseEigensolver:
         gram = backend.gram(kernel, pencil.points, pencil.points).to_dense()
         mean = pencil.weights @ gram  # (N,) = weighted mean of k(., x_j) over the points
         centred = gram - mean[:, None] - mean[None, :] + mean @ pencil.weights
-        directions, strengths = self._principal(root[:, None] * centred * root[None, :])
+        # D 1 has eigenvalue 0 in the centred Gram matrix, amid the smallest that are kept; lifted to the top it cannot
+        # mix with them, where the division by (Lam + gamma)^(1/2) would blow the mixture up
+        lift = 2.0 * float(gram.diagonal().mean())
+        lifted = root[:, None] * (centred + lift) * root[None, :]
+        directions, strengths = self._principal(lifted)
         transform = root[:, None] * directions / (strengths + self.ridge * float(gram.diagonal().mean())).sqrt()
         images = backend.generator_gram(kernel, pencil.points, pencil.points, pencil.drift, pencil.diffusion).matmul(
             transform
@@ -86,11 +90,12 @@ class DenseEigensolver:
         )
 
     def _principal(self, gram: Tensor) -> tuple[Tensor, Tensor]:
+        """Leading eigenvectors (N, r) and eigenvalues (r,) of the lifted Gram matrix, without the lifted constant."""
         try:
             strengths, directions = torch.linalg.eigh(gram)
         except torch.linalg.LinAlgError as error:
             raise NumericalError(f"the Gram matrix could not be diagonalised: {error}") from error
-        strengths, directions = strengths.flip(0), directions.flip(1)
+        strengths, directions = strengths.flip(0)[1:], directions.flip(1)[:, 1:]  # the first is the constant
         rank = int((strengths > self.truncation * strengths[0].clamp_min(0.0)).sum())
         rank = min(rank, self.max_rank or rank)
         if rank == 0:

@@ -43,6 +43,7 @@ class Plan:
     cells: list[Cell] = field(default_factory=list)
     axes: list[Axis] = field(default_factory=list)
     errors: list[SuiteError] = field(default_factory=list)
+    shared: dict[str, str] = field(default_factory=dict)  # label to the earlier label that has an equal cell
 
 
 def plan_cells(document: dict[str, Any], model: SuiteModel, places: Places) -> Plan:
@@ -102,6 +103,7 @@ class _Expansion:
         self.sizes: dict[str, int] = {}  # cells of each entry
         self.seen: dict[str, tuple[Entry, tuple[Setting, ...]]] = {}
         self.cells: list[Cell] = []
+        self.shared: dict[str, str] = {}
 
     def run(self, entries: list[Entry]) -> Plan:
         for entry, settings in self.ordered(entries):
@@ -112,7 +114,7 @@ class _Expansion:
             if len(self.faults) >= MAX_PROBLEMS:
                 break
         errors = [fault.error(self.sizes) for fault in self.faults.values()]
-        return Plan(self.cells, self.axes, errors)
+        return Plan(self.cells, self.axes, errors, self.shared)
 
     def ordered(self, entries: list[Entry]) -> list[tuple[Entry, tuple[Setting, ...]]]:
         """Plan order: common axes outermost, then the entries in the order of the file, then their own
@@ -213,10 +215,12 @@ class _Expansion:
                 owner, earlier = self.seen[identity]
                 if owner == entry:
                     self.record(entry, settings, _duplicate(settings, earlier), {})
+                else:
+                    self.shared[entry.label] = owner.label
                 continue
             self.seen[identity] = (entry, settings)
             kind: Literal["sample", "spectrum"] = "sample" if entry.field == "samplers" else "spectrum"
-            axes = {setting.path: setting.value for setting in settings}
+            axes = {setting.path: copy.deepcopy(setting.value) for setting in settings}
             cell = Cell(
                 len(self.cells),
                 identity,

@@ -101,7 +101,7 @@ def _component(variant: Variant, kind: str, name: str | None, place: dict[str, A
     except PluginError as error:
         return {"type": "object", "description": f"Not checked: {error.what}"}
     schema["title"] = name or kind
-    schema["description"] = (signature.component.__doc__ or "").strip().split("\n\n")[0]
+    schema["description"] = " ".join((signature.component.__doc__ or "").strip().split("\n\n")[0].split())
     own = {} if name is None else {"name": {"const": name}}
     schema["properties"] = {**own, **place, **schema["properties"]}
     return schema

@@ -18,7 +18,7 @@ from kfpbench.suite.cell import Cell
 from kfpbench.suite.expand import plan_cells
 from kfpbench.suite.include import Merged, merge_includes, read_suite_file
 from kfpbench.suite.override import apply_overrides
-from kfpbench.suite.places import Places
+from kfpbench.suite.places import Places, dotted_places
 from kfpbench.suite.plain import plain_mapping
 from kfpbench.suite.problems import Problem, combine, from_pydantic
 from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS, SCHEMA_VERSION, SuiteModel
@@ -38,6 +38,7 @@ class Suite:
     model: SuiteModel
     cells: tuple[Cell, ...] = ()
     axes: dict[str, list[Any]] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
     included: dict[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
     places: Places = field(default_factory=Places, repr=False)
@@ -64,7 +65,8 @@ def suite_from_mapping(
 
     ``base_dir`` is the folder of `include:` and `plugins:`. Raises SuiteError.
     """
-    data, places = plain_mapping(mapping), Places()
+    data = plain_mapping(mapping)
+    places = dotted_places(data)
     text = json.dumps(data, indent=2)
     if base_dir is not None:
         merged = merge_includes(data, places, FilePath(base_dir))
@@ -104,8 +106,18 @@ def _finish(
     if plan.errors:
         raise combine(plan.errors)
     axes = {axis.key: list(document["grid"][axis.key]) for axis in plan.axes}
-    suite_cells = tuple(plan.cells)
-    return Suite(path, merged.text, document, model, suite_cells, axes, merged.texts, tuple(overrides), places)
+    return Suite(
+        path=path,
+        text=merged.text,
+        document=document,
+        model=model,
+        cells=tuple(plan.cells),
+        axes=axes,
+        shared=plan.shared,
+        included=merged.texts,
+        overrides=tuple(overrides),
+        places=places,
+    )
 
 
 def _check_version(document: dict[str, Any], places: Places) -> None:

@@ -23,8 +23,7 @@ class Place:
 class Places:
     """The places of all keys and values of one document, by path.
 
-    A path that is not known is shown at the nearest enclosing one that is; with no place at all (a document
-    that came from Python) the path itself is shown.
+    A path that is not known is shown at the nearest enclosing one that is.
     """
 
     values: dict[Path, Place] = field(default_factory=dict)
@@ -35,9 +34,7 @@ class Places:
         if at_key and path in self.keys:
             return self.keys[path].shown
         place = self.place(path)
-        if place is not None:
-            return place.shown
-        return dotted(path) or None
+        return place.shown or None if place is not None else None
 
     def place(self, path: Path) -> Place | None:
         """The place of the value at ``path``, or of the nearest value that encloses it."""
@@ -67,6 +64,19 @@ class Places:
         self.values[path] = self.keys[path] = place
         for key, child in _items(value):
             self._overlay(child, (*path, key), place)
+
+
+def dotted_places(value: Any) -> Places:
+    """The places of a document that came from Python: each path itself."""
+    places = Places()
+
+    def add(child: Any, path: Path) -> None:
+        places.values[path] = places.keys[path] = Place(dotted(path))
+        for key, grandchild in _items(child):
+            add(grandchild, (*path, key))
+
+    add(value, ())
+    return places
 
 
 def _items(value: Any) -> Iterable[tuple[str | int, Any]]:

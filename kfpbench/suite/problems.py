@@ -158,11 +158,11 @@ def from_pydantic(
                 if allowed not in earlier.allowed.split(" or "):
                     problems[path] = replace(earlier, allowed=f"{earlier.allowed} or {allowed}")
                 continue
-            what = "is not allowed" if allowed else _first_lower(detail["msg"])
             name = dotted(path) or "the document"
+            what = f"{name} cannot have this value" if allowed else f"{name}: {_first_lower(detail['msg'])}"
             # null is a value like any other, but an error shows no `got` for None
             shown = Shown("null") if got is None else got
-            problems[path] = Problem(path, f"{name}: {what}", got=shown, allowed=allowed)
+            problems[path] = Problem(path, what, got=shown, allowed=allowed)
     return [_with_hint(problem) for problem in problems.values()]
 
 

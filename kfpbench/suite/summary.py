@@ -16,6 +16,8 @@ def suite_as_text(suite: Suite) -> str:
     lines = [f"{suite.path or suite.model.name}: valid, {count} cell{'' if count == 1 else 's'}"]
     for label, number in Counter(cell.label for cell in suite.cells).items():
         lines.append(f"  {label}: {number}")
+    for label, first in suite.shared.items():
+        lines.append(f"  {label}: has cells equal to those of {first}, which are run once, as {first}")
     if suite.model.repeats > 1:
         lines.append(f"repeats: {suite.model.repeats}, seeds {suite.model.seed} and up")
     lines.append("axes:" if suite.axes else "axes: none")
@@ -32,6 +34,7 @@ def suite_as_json(suite: Suite) -> dict[str, Any]:
         "cells": len(suite.cells),
         "repeats": suite.model.repeats,
         "labels": dict(Counter(cell.label for cell in suite.cells)),
+        "shared": suite.shared,
         "axes": suite.axes,
         "plan": [
             {

@@ -90,7 +90,7 @@ def test_create_refuses_a_bad_block_with_every_problem() -> None:
     message = str(caught.value)
     assert "2 problems" in message
     assert "Did you mean 'rank'?" in message
-    assert "kernel.bandwidth: bandwidth: is not allowed; got -1; allowed: more than 0 or 'median'" in message
+    assert "kernel.bandwidth: bandwidth cannot have this value; got -1; allowed: more than 0 or 'median'" in message
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,7 @@ def test_axes_of_a_spectrum(load: Load, base: str) -> None:
 def test_two_labels_for_the_same_cell_keep_the_first(load: Load, base: str) -> None:
     suite = load(base.replace("metrics:", "  - {name: steps, label: twin, steps: 5}\nmetrics:"))
     assert [cell.label for cell in suite.cells] == ["spectral", "heun"]
+    assert suite.shared == {"twin": "heun"}
 
 
 def test_settings_may_vary(load: Load, base: str) -> None:
@@ -168,8 +169,8 @@ def test_settings_may_vary(load: Load, base: str) -> None:
 
 AXES = "data, score, process, metrics, seed, device, dtype, n_samples, batch_size, latency_repeats, budget"
 FAULTS = [
-    ("data.size: []", ["suite.yaml:12:14: grid.data.size: is not allowed; got []; allowed: a length of at least 1"]),
-    ("data.size: 3", ["suite.yaml:12:14: grid.data.size: is not allowed; got 3; allowed: a list"]),
+    ("data.size: []", ["suite.yaml:12:14: grid.data.size cannot have this value; got []; allowed: a length of at least 1"]),
+    ("data.size: 3", ["suite.yaml:12:14: grid.data.size cannot have this value; got 3; allowed: a list"]),
     ("name: [a]", [f"suite.yaml:12:3: 'name' cannot be an axis; got 'name'; allowed: {AXES}"]),
     ("repeats: [1]", [f"suite.yaml:12:3: 'repeats' cannot be an axis; got 'repeats'; allowed: {AXES}"]),
     ("plugins: [[a]]", [f"suite.yaml:12:3: 'plugins' cannot be an axis; got 'plugins'; allowed: {AXES}"]),
@@ -187,7 +188,7 @@ FAULTS = [
         "suite.yaml:12:3: unknown path; got 'budget.second'; allowed: budget.seconds, budget.memory_gib. "
         "Did you mean 'budget.seconds'?"
     ]),
-    ("budget.seconds: [0]", ["suite.yaml:12:20: budget.seconds: is not allowed; got 0; allowed: more than 0"]),
+    ("budget.seconds: [0]", ["suite.yaml:12:20: budget.seconds cannot have this value; got 0; allowed: more than 0"]),
     ("samplers.spectrl.rank: [1]", [
         "suite.yaml:12:3: no such entry; got 'samplers.spectrl.rank'; allowed: samplers.spectral.*, samplers.heun.*. "
         "Did you mean 'samplers.spectral'?"
@@ -202,7 +203,7 @@ FAULTS = [
         "'samplers.spectral.operator.eta'?"
     ]),
     ("samplers.spectral.operator.eta: [0, -1]", [
-        "suite.yaml:12:39: eta: is not allowed; got -1; allowed: at least 0"
+        "suite.yaml:12:39: eta cannot have this value; got -1; allowed: at least 0"
     ]),
     ("samplers.spectral.operator.eta: [0, 11]", [
         "suite.yaml:12:39: eta is too large; got 11.0; allowed: up to 10. Lower it."
@@ -211,7 +212,7 @@ FAULTS = [
         "suite.yaml:12:37: no component of kernels has that name; got 'gaus'; allowed: {kernels}. Did you mean 'gauss'?"
     ]),
     ("samplers.spectral.kernel: [{name: gauss, bandwidth: 0}]", [
-        "suite.yaml:12:55: bandwidth: is not allowed; got 0; allowed: more than 0 or 'median'"
+        "suite.yaml:12:55: bandwidth cannot have this value; got 0; allowed: more than 0 or 'median'"
     ]),
     ("metrics.distanc.weights: [[1]]", [
         "suite.yaml:12:3: no entry of metrics has that label; got 'metrics.distanc.weights'; allowed: metrics.distance. "
@@ -222,7 +223,7 @@ FAULTS = [
         "suite.yaml:12:3: unknown path; got 'samplers.spectral.kernel.kernels.0.nu'; allowed: "
         "samplers.spectral.kernel.name, samplers.spectral.kernel.bandwidth"
     ]),
-    ("n_samples: [10, 1.5]", ["suite.yaml:12:19: n_samples: is not allowed; got 1.5; allowed: an integer"]),
+    ("n_samples: [10, 1.5]", ["suite.yaml:12:19: n_samples cannot have this value; got 1.5; allowed: an integer"]),
     ("n_samples: [10, 10]", [
         "suite.yaml:12:19: the grid gives the same cell twice: this value makes no difference to an earlier one; "
         "got 10. Remove it."
@@ -239,7 +240,7 @@ FAULTS = [
         "allowed: a list of 2 items"
     ]),
     ("'data.size, n_samples': [[1, 2], [1, 0]]", [
-        "suite.yaml:12:40: n_samples: is not allowed; got 0; allowed: at least 1"
+        "suite.yaml:12:40: n_samples cannot have this value; got 0; allowed: at least 1"
     ]),
     ("'data.size,': [[1, 2]]", [
         f"suite.yaml:12:3: unknown path; got ''; allowed: {AXES}, samplers.spectral.*, samplers.heun.*"
@@ -272,4 +273,4 @@ def test_a_grid_that_is_too_large_is_refused_at_once(refused: Refused, base: str
 
 def test_a_problem_of_every_cell_is_reported_once(refused: Refused, base: str) -> None:
     problems = refused(grid(base.replace("eta: 0.5", "eta: -1"), "n_samples: [1, 2, 3]\n"))
-    assert problems == ["suite.yaml:8:12: eta: is not allowed; got -1; allowed: at least 0"]
+    assert problems == ["suite.yaml:8:12: eta cannot have this value; got -1; allowed: at least 0"]

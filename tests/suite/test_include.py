@@ -37,7 +37,7 @@ def test_includes_of_includes_are_found_from_their_own_file(load: Load, write: W
 def test_problems_are_located_in_the_included_file(refused: Refused, write: Write, base: str) -> None:
     write("n_samples: 10\nbatch_size: 0\nbudgt: {}\n", "parts/a.yaml")
     first, second = refused(base + "include: [parts/a.yaml]\n")
-    assert first.startswith("parts/a.yaml:2:13: batch_size: is not allowed; got 0")
+    assert first.startswith("parts/a.yaml:2:13: batch_size cannot have this value; got 0")
     assert second.startswith("parts/a.yaml:3:1: unknown key; got 'budgt'")
 
 
@@ -104,7 +104,7 @@ def test_a_file_may_be_included_twice_but_not_without_end(refused: Refused, writ
         ),
         ("[3]", "suite.yaml:11:11: an include is a path; got 3; allowed: text"),
         ("['']", "suite.yaml:11:11: an include is a path; got ''; allowed: text"),
-        ("a.yaml", "suite.yaml:11:10: include: is not allowed; got 'a.yaml'; allowed: a list"),
+        ("a.yaml", "suite.yaml:11:10: include cannot have this value; got 'a.yaml'; allowed: a list"),
     ],
 )
 def test_includes_that_are_none(refused: Refused, base: str, include: str, expected: str) -> None:

@@ -80,37 +80,37 @@ CHANGES = [
         "suite.yaml:2:1: duplicate key; the first is at suite.yaml:1:1; got 'name'. Keep one of them."
     ]),
     ("name: demo", "name: my demo", [
-        "suite.yaml:1:7: name: is not allowed; got 'my demo'; allowed: text that matches ^[A-Za-z0-9][A-Za-z0-9._-]*$"
+        "suite.yaml:1:7: name cannot have this value; got 'my demo'; allowed: text that matches ^[A-Za-z0-9][A-Za-z0-9._-]*$"
     ]),
     ("name: demo", "name: ../demo", [
-        "suite.yaml:1:7: name: is not allowed; got '../demo'; allowed: text that matches ^[A-Za-z0-9][A-Za-z0-9._-]*$"
+        "suite.yaml:1:7: name cannot have this value; got '../demo'; allowed: text that matches ^[A-Za-z0-9][A-Za-z0-9._-]*$"
     ]),
-    ("name: demo", "name: 3", ["suite.yaml:1:7: name: is not allowed; got 3; allowed: text"]),
+    ("name: demo", "name: 3", ["suite.yaml:1:7: name cannot have this value; got 3; allowed: text"]),
     ("name: demo\n", "", ["suite.yaml:1:1: the required key 'name' is missing"]),
-    ("name: demo", "name: demo\nseed: -1", ["suite.yaml:2:7: seed: is not allowed; got -1; allowed: at least 0"]),
-    ("name: demo", "name: demo\nseed: 1.0", ["suite.yaml:2:7: seed: is not allowed; got 1.0; allowed: an integer"]),
+    ("name: demo", "name: demo\nseed: -1", ["suite.yaml:2:7: seed cannot have this value; got -1; allowed: at least 0"]),
+    ("name: demo", "name: demo\nseed: 1.0", ["suite.yaml:2:7: seed cannot have this value; got 1.0; allowed: an integer"]),
     ("name: demo", "name: demo\nseed: '1'", [
-        "suite.yaml:2:7: seed: is not allowed; got '1'; allowed: an integer. Remove the quotes."
+        "suite.yaml:2:7: seed cannot have this value; got '1'; allowed: an integer. Remove the quotes."
     ]),
-    ("name: demo", "name: demo\nrepeats: 0", ["suite.yaml:2:10: repeats: is not allowed; got 0; allowed: at least 1"]),
+    ("name: demo", "name: demo\nrepeats: 0", ["suite.yaml:2:10: repeats cannot have this value; got 0; allowed: at least 1"]),
     ("name: demo", "name: demo\nrepeats: true", [
-        "suite.yaml:2:10: repeats: is not allowed; got True; allowed: an integer"
+        "suite.yaml:2:10: repeats cannot have this value; got True; allowed: an integer"
     ]),
     ("name: demo", "name: demo\nrepeats: 1000000", [
         "suite.yaml:2:1: too many cells; got 2000000; allowed: at most 20000"
     ]),
     ("name: demo", "name: demo\ndevice: gpu", [
-        "suite.yaml:2:9: device: is not allowed; got 'gpu'; allowed: text that matches ^(auto|cpu|cuda(:[0-9]+)?)$"
+        "suite.yaml:2:9: device cannot have this value; got 'gpu'; allowed: text that matches ^(auto|cpu|cuda(:[0-9]+)?)$"
     ]),
     ("name: demo", "name: demo\ndtype: float23", [
-        "suite.yaml:2:8: dtype: is not allowed; got 'float23'; allowed: 'float32' or 'float64'. "
+        "suite.yaml:2:8: dtype cannot have this value; got 'float23'; allowed: 'float32' or 'float64'. "
         "Did you mean 'float32'?"
     ]),
     ("name: demo", "name: demo\nn_samples: 1e3", [
-        "suite.yaml:2:12: n_samples: is not allowed; got 1000.0; allowed: an integer"
+        "suite.yaml:2:12: n_samples cannot have this value; got 1000.0; allowed: an integer"
     ]),
     ("name: demo", "name: demo\nbudget: {seconds: .inf}", [
-        "suite.yaml:2:19: budget.seconds: is not allowed; got inf; allowed: a finite number"
+        "suite.yaml:2:19: budget.seconds cannot have this value; got inf; allowed: a finite number"
     ]),
     ("name: demo", "name: demo\nbudget: {second: 1}", [
         "suite.yaml:2:10: unknown key in budget; got 'second'; allowed: seconds, memory_gib. Did you mean 'seconds'?"
@@ -120,7 +120,7 @@ CHANGES = [
         "allowed: 1. Upgrade kfpbench."
     ]),
     ("name: demo", "name: demo\nschema_version: 0", [
-        "suite.yaml:2:17: schema_version: is not allowed; got 0; allowed: 1"
+        "suite.yaml:2:17: schema_version cannot have this value; got 0; allowed: 1"
     ]),
     ("name: toy", "name: toi", [
         "suite.yaml:2:14: no component of datasets has that name; got 'toi'; allowed: cifar10, digits, gmm2d, "
@@ -130,19 +130,19 @@ CHANGES = [
         "suite.yaml:2:19: unknown key; got 'sise'; allowed: name, reference, train_size, size, folder. "
         "Did you mean 'size'?"
     ]),
-    ("size: 20", "size: .nan", ["suite.yaml:2:25: size: is not allowed; got nan; allowed: an integer"]),
+    ("size: 20", "size: .nan", ["suite.yaml:2:25: size cannot have this value; got nan; allowed: an integer"]),
     ("size: 20", "reference: train", [
-        "suite.yaml:2:30: reference: is not allowed; got 'train'; allowed: 'test' or 'validation'"
+        "suite.yaml:2:30: reference cannot have this value; got 'train'; allowed: 'test' or 'validation'"
     ]),
-    ("size: 20", "train_size: 0", ["suite.yaml:2:31: train_size: is not allowed; got 0; allowed: at least 1"]),
-    ("data: {name: toy, size: 20}", "data: [toy]", ["suite.yaml:2:7: data: is not allowed; got ['toy']; allowed: a mapping"]),
+    ("size: 20", "train_size: 0", ["suite.yaml:2:31: train_size cannot have this value; got 0; allowed: at least 1"]),
+    ("data: {name: toy, size: 20}", "data: [toy]", ["suite.yaml:2:7: data cannot have this value; got ['toy']; allowed: a mapping"]),
     ("data: {name: toy, size: 20}", "data: {size: 20}", [
         "suite.yaml:2:7: a component of datasets needs the key 'name'; got {'size': 20}"
     ]),
     ("{name: bridge}", "{name: bridge, t_max: .inf}", [
-        "suite.yaml:4:32: t_max: is not allowed; got inf; allowed: a finite number"
+        "suite.yaml:4:32: t_max cannot have this value; got inf; allowed: a finite number"
     ]),
-    ("eta: 0.5", "eta: -1", ["suite.yaml:8:12: eta: is not allowed; got -1; allowed: at least 0"]),
+    ("eta: 0.5", "eta: -1", ["suite.yaml:8:12: eta cannot have this value; got -1; allowed: at least 0"]),
     ("eta: 0.5", "eta: 11", ["suite.yaml:8:12: eta is too large; got 11.0; allowed: up to 10. Lower it."]),
     ("eta: 0.5", "etc: 1", [
         "suite.yaml:8:7: unknown key; got 'etc'; allowed: eta, frame. Did you mean 'eta'?"
@@ -173,10 +173,10 @@ CHANGES = [
         "suite.yaml:10:21: the same metric twice; got {'name': 'distance'}. Remove one."
     ]),
     ("[distance]", "[{name: distance, features: {name: projected, components: 2.5}}]", [
-        "suite.yaml:10:68: components: is not allowed; got 2.5; allowed: an integer"
+        "suite.yaml:10:68: components cannot have this value; got 2.5; allowed: an integer"
     ]),
-    ("[distance]", "distance", ["suite.yaml:10:10: metrics: is not allowed; got 'distance'; allowed: a list"]),
-    ("[distance]", "[3]", ["suite.yaml:10:11: metrics.0: is not allowed; got 3; allowed: a mapping"]),
+    ("[distance]", "distance", ["suite.yaml:10:10: metrics cannot have this value; got 'distance'; allowed: a list"]),
+    ("[distance]", "[3]", ["suite.yaml:10:11: metrics.0 cannot have this value; got 3; allowed: a mapping"]),
 ]  # fmt: skip
 
 
@@ -310,10 +310,10 @@ def test_a_mapping_gives_the_same_cells_as_a_file(load: Load, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"seed": -1}, "seed: seed: is not allowed; got -1; allowed: at least 0"),
+        ({"seed": -1}, "seed: seed cannot have this value; got -1; allowed: at least 0"),
         (
             {"samplers": [{"name": "steps", "steps": 0}]},
-            "samplers.0.steps: steps: is not allowed; got 0; allowed: at least 1",
+            "samplers.0.steps: steps cannot have this value; got 0; allowed: at least 1",
         ),
         ({"data": {"name": "toi"}}, "data.name: no component of datasets has that name; got 'toi'"),
         ({"data": {3: 4}}, "data: a key must be text; got 3"),
@@ -344,5 +344,8 @@ def test_a_mapping_with_a_folder(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(PLUGIN)
     changes = mapping(include=["shared.yaml"], plugins=["mine.py"])
     suite = suite_from_mapping(changes, base_dir=tmp_path, allow_plugins=True, overrides=["seed=5"])
+    with pytest.raises(SuiteError) as caught:
+        suite_from_mapping({**changes, "n_samples": 0}, base_dir=tmp_path, allow_plugins=True)
+    assert caught.value.where == "n_samples"  # not in the included file, whose value is replaced
     assert (suite.cells[0].spec["n_samples"], suite.cells[0].seed) == (7, 5)
     assert "local_only" in registry.available("kernels")

@@ -59,13 +59,13 @@ def test_axes_can_be_added_and_replaced(load: Load, base: str) -> None:
         ("seed", "an override is path=value; got 'seed'; allowed: seed=3"),
         ("=3", "an override is path=value; got '=3'; allowed: seed=3"),
         ("sed=3", "unknown path; got 'sed'; allowed: {keys}. Did you mean 'seed'?"),
-        ("seed=x", "seed: is not allowed; got 'x'; allowed: an integer"),
-        ("seed='3'", "seed: is not allowed; got '3'; allowed: an integer. Remove the quotes."),
+        ("seed=x", "seed cannot have this value; got 'x'; allowed: an integer"),
+        ("seed='3'", "seed cannot have this value; got '3'; allowed: an integer. Remove the quotes."),
         ("seed.x=3", "the path goes on below a single value; got 'seed.x'; allowed: seed"),
         ("seed=[1", "not valid YAML: while parsing a flow sequence, expected ',' or ']', but got '<stream end>' "
                     "(at value:1:3)"),
         ("seed={a: 1, a: 2}", "duplicate key; the first is at value:1:2 (at value:1:8); got 'a'"),
-        ("data.size=0", "size: is not allowed; got 0; allowed: more than 0"),
+        ("data.size=0", "size cannot have this value; got 0; allowed: more than 0"),
         ("data={name: toy, sise: 3}", "unknown key; got 'sise'; allowed: name, reference, train_size, size, folder. "
                                       "Did you mean 'size'?"),
         ("data..size=3", "unknown path; got 'data..size'; allowed: data.name, data.reference, data.train_size, "
