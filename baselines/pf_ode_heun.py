@@ -17,8 +17,8 @@ from kfpbench_baselines.schedules import Schedule, time_grid
 class ProbabilityFlowHeun:
     """Explicit trapezoidal rule: x' = x + h v(x, t_i), x <- x + (h/2) (v(x, t_i) + v(x', t_(i+1))), h = t_(i+1) - t_i.
 
-    Order 2, NFE = 2 steps. Source: Karras et al. (2022), Algorithm 1, which this follows down to t_min; their last Euler
-    step from sigma_min to 0 is left out, since every sampler here targets p at t_min.
+    Order 2, NFE = 2 steps. Source: Karras et al. (2022), Algorithm 1, which this follows down to t_min; their last
+    Euler step from sigma_min to 0 is left out, since every sampler here targets p at t_min.
     """
 
     def __init__(self, steps: Annotated[int, Field(ge=1)] = 18, schedule: Schedule = "edm") -> None:

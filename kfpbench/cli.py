@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from kfpbench.errors import KfpbenchError
+from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
 
 # Verbs import what they need when they are called, so that --help and ls stay fast.
@@ -73,6 +73,92 @@ def validate(
 
 
 @app.command()
+def run(
+    suite: SuitePath,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder; default reports/runs/<name>.")
+    ] = None,
+    overrides: Overrides = None,
+    select: Annotated[
+        list[str] | None, typer.Option("--select", metavar="KEY=VALUE", help="Run only these cells; may be repeated.")
+    ] = None,
+    allow_plugins: AllowPlugins = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Run failed and timed-out cells of an earlier run again.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Run every cell again.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List the cells with their predicted memory; run nothing.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
+    from kfpbench.suite.load import load_suite
+
+    loaded = load_suite(suite, overrides=overrides or (), allow_plugins=allow_plugins)
+    if dry_run:
+        from kfpbench.runner.dry_run import plan_as_json, plan_as_text
+
+        typer.echo(plan_as_json(loaded, select or ()) if as_json else plan_as_text(loaded, select or ()))
+        return
+    from rich.console import Console
+
+    from kfpbench.report.terminal import render_table
+    from kfpbench.runner.execute import run as execute
+    from kfpbench.runner.progress import LiveProgress, PlainProgress
+    from kfpbench.runner.summary import result_as_json
+
+    console = Console(stderr=as_json)
+    with (LiveProgress if console.is_terminal else PlainProgress)(console) as progress:
+        result = execute(
+            loaded,
+            out=out,
+            select=select or (),
+            retry_failed=retry_failed,
+            force=force,
+            progress=progress,
+            command=["kfpbench", *sys.argv[1:]],
+        )
+    if as_json:
+        typer.echo(result_as_json(result))
+    else:
+        render_table(result.records, console)
+        console.print(f"report: {result.report}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(result.exit_code)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder.")]) -> None:
+    """Write the report of a run again, from its records."""
+    from kfpbench.report.html import write_report
+    from kfpbench.store.run_folder import RunFolder
+
+    finished = RunFolder.open(folder)
+    typer.echo(write_report(finished.read_manifest(), finished.records(), finished.path))
+
+
+data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(data_app, name="data")
+
+
+@data_app.command("fetch")
+def fetch(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="cifar10")],
+    to: Annotated[Path | None, typer.Option("--to", metavar="FOLDER", help="Default: the user cache.")] = None,
+) -> None:
+    """Download a data set from its official place, verify its checksum, and resume where a download broke off."""
+    from rich.console import Console
+
+    from kfpbench.data.fetch import fetch_cifar10
+    from kfpbench.data.fetch_progress import download_bar
+
+    if name != "cifar10":
+        raise DataError("no such data set to fetch", got=name, allowed="cifar10")
+    with download_bar(Console(stderr=True), name) as advance:
+        typer.echo(fetch_cifar10(to, progress=advance))
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON Schema of suites with the parameters of all installed components, for editors."""
     from kfpbench.suite.json_schema import suite_json_schema
@@ -113,6 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KfpbenchError as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished cells are kept, run the same command again to go on", err=True)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """One random stream per sample index: a counter-based generator, so that noise does not depend on the batch.
 
-Entry (i, draw, k) is a function of (seed, stream, i, draw, k) alone: Philox4x32 with 10 rounds (Salmon, Moraes, Dror and
-Shaw, SC 2011) under the key ``seed``, counter (k // 4, draw, i, stream), then Box-Muller. It is bitwise the same for any
-batch size, order and number of workers.
+Entry (i, draw, k) is a function of (seed, stream, i, draw, k) alone: Philox4x32 with 10 rounds (Salmon, Moraes, Dror
+and Shaw, SC 2011) under the key ``seed``, counter (k // 4, draw, i, stream), then Box-Muller. It is bitwise the same
+for any batch size, order and number of workers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ROUNDS = 10
 
 
 def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Four words of 32 random bits for every counter, each held in an int64 tensor (broadcastable shapes). Cost O(n)."""
+    """Four words of 32 random bits for every counter, held in int64 tensors of broadcastable shapes. Cost O(n)."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):

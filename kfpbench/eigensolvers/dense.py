@@ -46,7 +46,9 @@ class DenseEigensolver:
         needed = 2 if bool(pencil.diffusion.any()) else 1
         if kernel.smoothness < needed:
             raise CapabilityError(
-                f"the kernel has {kernel.smoothness:g} continuous derivatives, the operator in strong form needs {needed}",
+                "the kernel is too rough for this operator in strong form",
+                got=f"{kernel.smoothness:g} continuous derivatives",
+                allowed=f"at least {needed}",
                 remedy="Take a smoother kernel, or eta = 0 for one derivative less.",
             )
         kernel = kernel.fit(pencil.points)

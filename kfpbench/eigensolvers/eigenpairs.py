@@ -68,7 +68,7 @@ class Eigenpairs:
         return (weights * defect.abs().square()).sum(0).sqrt() / norm.clamp_min(torch.finfo(norm.dtype).tiny)
 
     def slowest(self, count: int) -> Eigenpairs:
-        """The pairs of smallest |value|, at most ``count``, in their order here; a conjugate pair is kept whole or left out."""
+        """At most ``count`` pairs, those of smallest |value|, in their order here; a conjugate pair is not split."""
         if count >= len(self.values):
             return self
         order = torch.argsort(self.values.abs(), stable=True)

@@ -49,7 +49,7 @@ class Frame(ABC):
 
     @abstractmethod
     def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
-        """Standard deviation (d,) of y_end given y_start for Gaussian data: the conditional covariance carried along."""
+        """Standard deviation (d,) of y_end given y_start for Gaussian data: the covariance carried along."""
 
 
 class RawFrame(Frame):

@@ -27,7 +27,7 @@ class Marginal:
 
 
 def marginal(process: Process, time: float) -> Marginal:
-    """The marginal of a process at one time. d rho / d tau = g^2 / (2 sigma^2) since d(sigma^2) = (2 f sigma^2 + g^2) dt."""
+    """The marginal of a process at one time; d rho / d tau = g^2 / (2 sigma^2)."""
     alpha, sigma = process.alpha(time), process.sigma(time)
     speed = process.squared_diffusion(time) / (2.0 * sigma**2)
     return Marginal(time, alpha, sigma, -process.log_ratio(time), -process.drift_rate(time) / speed)

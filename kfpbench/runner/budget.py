@@ -108,16 +108,12 @@ class time_budget:  # used as a function, like contextlib's
         raise self._deadline.error()
 
 
-_OWN_CODE = tuple(
-    method.__code__ for method in (time_budget.__enter__, time_budget.__exit__, time_budget._interrupt)
-)
+_OWN_CODE = tuple(method.__code__ for method in (time_budget.__enter__, time_budget.__exit__, time_budget._interrupt))
 
 
 def _is_ours(frame: FrameType | None) -> bool:
     """Whether the frame is in a method that arms or disarms, or in a function that one of them calls."""
-    for _ in range(
-        6
-    ):  # signal.signal is Python code, a few calls deep; the whole stack may be thousands deep
+    for _ in range(6):  # signal.signal is Python code, a few calls deep; the whole stack may be thousands deep
         if frame is None:
             return False
         if frame.f_code in _OWN_CODE:

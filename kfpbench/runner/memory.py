@@ -74,9 +74,7 @@ class PeakMemory:
         PeakMemory._active.remove(self)
         self.result = MemoryPeak(self._peak, self._peak - self._baseline, self._source)
         if self._source == "ru_maxrss":
-            note = (
-                "from the peak of the whole process: a lower bound of the increase, an upper one of the peak"
-            )
+            note = "from the peak of the whole process: a lower bound of the increase, an upper one of the peak"
             self.result = MemoryPeak(self._peak, self._peak - self._baseline, self._source, note)
         elif self._source == "none":
             self.result = MemoryPeak(None, None, "none", "this platform reports no peak memory")

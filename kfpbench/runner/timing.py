@@ -56,9 +56,7 @@ class Stopwatch:
         phase.
         """
         if self._running is not None:
-            raise ParameterError(
-                f"phase {name!r} begins inside phase {self._running!r}", remedy="End that one first."
-            )
+            raise ParameterError(f"phase {name!r} begins inside phase {self._running!r}", remedy="End that one first.")
         self._synchronise()  # work that was queued before does not belong to this phase
         self._running = name
         self.seconds.setdefault(name, 0.0)
@@ -129,9 +127,7 @@ def summarise_times(values: Sequence[float], confidence: float = 0.95) -> Timing
     return TimingSummary(median, ordered[low], ordered[high], ordered[0], n, coverage, note, tuple(values))
 
 
-def measure_latency(
-    fn: Callable[[], object], repeats: int, synchronise: Synchronise = _nothing
-) -> TimingSummary:
+def measure_latency(fn: Callable[[], object], repeats: int, synchronise: Synchronise = _nothing) -> TimingSummary:
     """Time ``repeats`` calls of ``fn``, the device synchronised before and after each. Warm up before.
 
     Raises ParameterError for fewer than one repeat.
@@ -162,9 +158,7 @@ def throughput(batch_seconds: Sequence[float], batch_sizes: Sequence[int]) -> Ti
             allowed="as many times as sizes",
         )
     stated = max(batch_sizes)
-    whole = [
-        seconds / stated for seconds, size in zip(batch_seconds, batch_sizes, strict=True) if size == stated
-    ]
+    whole = [seconds / stated for seconds, size in zip(batch_seconds, batch_sizes, strict=True) if size == stated]
     summary = summarise_times(whole)
     left_out = len(batch_sizes) - len(whole)
     if not left_out:

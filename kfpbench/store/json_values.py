@@ -63,9 +63,7 @@ def _key(key: Any, where: str) -> str:
         return str(key)
     if isinstance(key, int) and not isinstance(key, bool):
         return str(int(key))
-    raise StoreError(
-        "a key cannot be stored", got=type(key).__name__, allowed="text or an integer", where=where
-    )
+    raise StoreError("a key cannot be stored", got=type(key).__name__, allowed="text or an integer", where=where)
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:

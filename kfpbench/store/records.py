@@ -117,9 +117,7 @@ class CellRecord:
             raise StoreError("not a cell record", got=type(content).__name__, allowed="a JSON object")
         check_schema_version(content.get("schema_version"), "cell record")
         known = {each.name: each.default for each in fields(cls)}
-        required = {
-            each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING
-        }
+        required = {each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING}
         if unknown := sorted(content.keys() - known.keys()):
             raise StoreError("a cell record has unknown fields", got=unknown, allowed=", ".join(known))
         if missing := sorted(required - content.keys()):

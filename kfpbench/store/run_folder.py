@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +110,26 @@ class RunFolder:
         """
         content = self.log.read()
         _warn(self.log, content.note)
-        return latest(content.records)
+        return self._planned(content.records)
+
+    def _planned(self, records: Sequence[CellRecord]) -> list[CellRecord]:
+        """The last record of each cell of the manifest's ``plan``, in its order; of all cells where it has no plan.
+
+        A suite that was edited between two runs leaves records behind that are not of its plan any more.
+        """
+        plan = self.read_manifest().get("plan")
+        found = latest(records)
+        if plan is None:
+            return found
+        place = {cell: index for index, cell in enumerate(plan)}
+        kept = [replace(record, index=place[record.cell]) for record in found if record.cell in place]
+        return sorted(kept, key=lambda record: record.index)
 
     def write_results(self) -> DataFrame:
         """Make results.parquet from the log, atomically, and return its table."""
         content = self.log.read()
         _warn(self.log, content.note)
-        frame = results_frame(content.records)
+        frame = results_frame(self._planned(content.records))
         write_parquet(frame, self.results_path, content.digest)
         return frame
 
@@ -145,9 +160,7 @@ class RunFolder:
         write_samples(target, samples, dataset)
         files = {"samples": target.relative_to(self.path).as_posix()}
         picture = (
-            sample_picture(samples, dataset, reference=reference, title=title, max_images=max_images)
-            if grid
-            else None
+            sample_picture(samples, dataset, reference=reference, title=title, max_images=max_images) if grid else None
         )
         if picture is not None:
             target = target.with_suffix(".png")
@@ -170,7 +183,7 @@ def load_run(folder: str | os.PathLike[str]) -> DataFrame:
             return frame
     content = run.log.read()
     _warn(run.log, content.note)
-    return results_frame(content.records)
+    return results_frame(run._planned(content.records))
 
 
 def _manifest_text(manifest: dict[str, Any]) -> bytes:

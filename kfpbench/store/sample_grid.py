@@ -80,9 +80,7 @@ def image_grid(images: NDArray[np.floating]) -> Image:
     from PIL import Image
 
     if images.ndim != 4 or images.shape[0] == 0 or images.shape[1] not in (1, 3):
-        raise ShapeError(
-            "no grid of these images", got=images.shape, allowed="(n, C, H, W), C = 1 or 3, n > 0"
-        )
+        raise ShapeError("no grid of these images", got=images.shape, allowed="(n, C, H, W), C = 1 or 3, n > 0")
     n, channels, height, width = images.shape
     columns, rows, scale = grid_layout(n, height, width)
     levels = to_levels(images).repeat(scale, axis=2).repeat(scale, axis=3)  # nearest neighbour

@@ -27,7 +27,7 @@ from kfpbench.suite.problems import Path, Problem, combine, dotted, from_pydanti
 from kfpbench.suite.schema import DataKeys, LabelKey
 from kfpbench.suite.signature import Nested, Signature, read_signature
 
-SPECTRUM_TARGET = "kfpbench.runner.spectrum:SpectrumTask"  # the eigenpair problem of `spectrum:` blocks
+SPECTRUM_TARGET = "kfpbench.eigensolvers.spectrum_task:SpectrumTask"  # the eigenpair problem of `spectrum:` blocks
 MAX_NESTING = 24
 
 # keys that a block has by its place in the suite, beside the parameters of its component

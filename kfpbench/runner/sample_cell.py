@@ -1,0 +1,196 @@
+"""Run one sampler cell: fit, warm up, time, sample, measure."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from kfpbench.errors import NumericalError, PluginError
+from kfpbench.noise import NoiseStream
+from kfpbench.protocols import FittedSampler, Measurement, MetricInput, Problem
+from kfpbench.runner.budget import Deadline
+from kfpbench.runner.materials import Materials, reference_rows
+from kfpbench.runner.memory import MemoryPeak, PeakMemory
+from kfpbench.runner.timing import Stopwatch, TimingSummary, summarise_times, synchroniser, throughput
+from kfpbench.store.records import measurement_entry
+from kfpbench.suite.cell import Cell
+from kfpbench.suite.components import create
+
+_MIB = 2**20
+_LATENCY_SECONDS = 10.0  # repeats at batch 1 stop here, after the least number that gives a spread
+_LEAST_REPEATS = 3
+_WARM_BATCH_SECONDS = 5.0  # a batch predicted to take longer on a CPU hides its one-off costs by itself
+
+
+@dataclass
+class Outcome:
+    """What a cell has produced so far; a failed cell keeps the phases that it got through."""
+
+    phases: dict[str, float] = field(default_factory=dict)
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
+    samples: NDArray[np.float32] | None = None
+    reference: NDArray[np.float32] | None = None
+
+
+def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcome: Outcome) -> None:
+    """Fill ``outcome`` with timings, samples and metrics.
+
+    Raises CapabilityError, NumericalError, CellTimeout, and whatever a plugin raises. The phases are disjoint: setup
+    (fit), warm_up, latency (batch 1), sampling (all samples, timed by batch), metrics.
+    """
+    spec = cell.spec
+    sampler = create("samplers", spec["sampler"])
+    metrics = [create("metrics", block) for block in spec["metrics"]]
+    problem = materials.problem(cell)
+    outcome.device = str(problem.device)
+    watch = Stopwatch(problem.device)
+    outcome.phases = watch.seconds
+    before = problem.score.evaluations
+    with PeakMemory(problem.device) as memory:
+        with watch.phase("setup"):
+            fitted = sampler.fit(problem)
+        setup_evaluations = problem.score.evaluations - before
+        with watch.phase("warm_up"):
+            _warm_up(fitted, problem, min(spec["batch_size"], spec["n_samples"]))
+        with watch.phase("latency"):
+            latency = _latency(fitted, problem, spec["latency_repeats"], deadline)
+        with watch.phase("sampling"):
+            before = problem.score.evaluations
+            samples, speed = _draw(fitted, problem, spec["n_samples"], spec["batch_size"], deadline)
+            sampling_evaluations = problem.score.evaluations - before
+    outcome.samples = samples
+    outcome.details["sampler"] = fitted.describe()
+    outcome.details["score"] = type(problem.score).__name__
+    outcome.details["data"] = {"fingerprint": problem.dataset.fingerprint, "notes": list(problem.dataset.notes)}
+    outcome.measurements += _costs(
+        speed,
+        latency,
+        sampling_evaluations / len(samples),
+        outcome.phases["setup"],
+        setup_evaluations,
+        memory.result,
+        spec["batch_size"],
+    )
+    deadline.check()
+    with watch.phase("metrics"):
+        _check_samples(samples, problem.dataset.dimension)
+        outcome.reference = reference_rows(problem.dataset, spec["data"]["reference"], spec["n_samples"], cell.seed)
+        outcome.measurements += _quality(metrics, cell, problem, samples, outcome.reference, deadline)
+
+
+def _stream(problem: Problem, start: int, stop: int) -> NoiseStream:
+    return NoiseStream.of_range(problem.seed, start, stop, problem.dataset.dimension, problem.device, problem.dtype)
+
+
+def _warm_up(fitted: FittedSampler, problem: Problem, batch: int) -> None:
+    synchronise = synchroniser(problem.device)
+    begin = time.perf_counter()
+    fitted.sample(_stream(problem, 0, 1))
+    synchronise()
+    if problem.device.type != "cpu" or (time.perf_counter() - begin) * batch < _WARM_BATCH_SECONDS:
+        fitted.sample(_stream(problem, 0, batch))
+
+
+def _latency(fitted: FittedSampler, problem: Problem, repeats: int, deadline: Deadline) -> TimingSummary:
+    """Seconds of one image at batch 1, over at most ``repeats`` repeats."""
+    synchronise = synchroniser(problem.device)
+    stream = _stream(problem, 0, 1)
+    times: list[float] = []
+    while len(times) < repeats and (sum(times) < _LATENCY_SECONDS or len(times) < _LEAST_REPEATS):
+        deadline.check()
+        synchronise()
+        begin = time.perf_counter()
+        fitted.sample(stream)
+        synchronise()
+        times.append(time.perf_counter() - begin)
+    return summarise_times(times)
+
+
+def _draw(
+    fitted: FittedSampler, problem: Problem, n: int, batch: int, deadline: Deadline
+) -> tuple[NDArray[np.float32], TimingSummary]:
+    """All n samples (n, d), and seconds per image over the batches."""
+    synchronise = synchroniser(problem.device)
+    parts, seconds, sizes = [], [], []
+    for start in range(0, n, batch):
+        deadline.check()
+        stop = min(start + batch, n)
+        stream = _stream(problem, start, stop)
+        synchronise()
+        begin = time.perf_counter()
+        rows = fitted.sample(stream)
+        synchronise()
+        seconds.append(time.perf_counter() - begin)
+        sizes.append(stop - start)
+        parts.append(rows.detach().to("cpu", torch.float32).numpy())
+    return np.concatenate(parts), throughput(seconds, sizes)
+
+
+def _check_samples(samples: NDArray[np.float32], dimension: int) -> None:
+    if samples.ndim != 2 or samples.shape[1] != dimension:
+        raise PluginError(
+            "the sampler returned rows of the wrong shape", got=samples.shape, allowed=f"(n, {dimension})"
+        )
+    bad = int((~np.isfinite(samples).all(axis=1)).sum())
+    if bad:
+        raise NumericalError(
+            "samples hold NaN or infinity",
+            got=f"{bad} of {len(samples)} rows",
+            remedy="Use more steps or segments, a larger ridge, or float64.",
+        )
+
+
+def _costs(
+    speed: TimingSummary,
+    latency: TimingSummary,
+    nfe: float,
+    setup_seconds: float,
+    setup_evaluations: int,
+    memory: MemoryPeak,
+    batch: int,
+) -> list[dict[str, Any]]:
+    """The measurements that every sampler cell has, whatever its metrics."""
+    measured = [
+        _timing("seconds_per_image", speed, {"batch": batch}),
+        _timing("seconds_per_image_batch1", latency, {"batch": 1}),
+        Measurement("nfe", nfe, details={"what": "rows evaluated by the score, per image"}),
+        Measurement("setup_seconds", setup_seconds, unit="s"),
+        Measurement("setup_nfe", float(setup_evaluations), details={"what": "rows evaluated by the score in the fit"}),
+    ]
+    if memory.peak is not None:
+        increase = None if memory.increase is None else memory.increase / _MIB
+        details = {"source": memory.source, "increase_mib": increase, "note": memory.note}
+        measured.append(Measurement("peak_memory_mib", memory.peak / _MIB, unit="MiB", details=details))
+    return [measurement_entry(one, "lower") for one in measured]
+
+
+def _timing(name: str, summary: TimingSummary, details: dict[str, Any]) -> Measurement:
+    more = {"interval": f"order statistics of {summary.n} repeats", "coverage": summary.coverage, "note": summary.note}
+    return Measurement(name, summary.median, summary.ci_low, summary.ci_high, summary.n, "s", {**details, **more})
+
+
+def _quality(
+    metrics: list[Any],
+    cell: Cell,
+    problem: Problem,
+    samples: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    deadline: Deadline,
+) -> list[dict[str, Any]]:
+    n = min(len(samples), len(reference))
+    dataset = problem.dataset
+    which = cell.spec["data"]["reference"]
+    given = MetricInput(samples[:n], reference[:n], dataset.train, dataset, f"{dataset.name}/{which}", cell.seed)
+    entries = []
+    for metric in metrics:
+        deadline.check()
+        for measurement in metric.evaluate(given):
+            entries.append(measurement_entry(measurement, metric.outputs.get(measurement.metric, "neither")))
+    return entries

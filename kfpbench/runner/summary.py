@@ -1,0 +1,20 @@
+"""The outcome of a run as JSON, for scripts."""
+
+from __future__ import annotations
+
+from kfpbench.runner.execute import RunResult
+from kfpbench.store.json_values import dumps
+
+
+def result_as_json(result: RunResult) -> str:
+    """Folder, report, exit code, and every cell with its status, reason and measurements."""
+    fields = ("cell", "label", "kind", "status", "reason", "axes", "seed", "seconds", "measurements")
+    return dumps(
+        {
+            "folder": str(result.folder),
+            "report": str(result.report),
+            "exit_code": result.exit_code,
+            "cells": [{name: getattr(record, name) for name in fields} for record in result.records],
+        },
+        indent=2,
+    )
