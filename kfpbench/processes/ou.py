@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kfpbench.errors import ParameterError
 from kfpbench.processes.linear import LinearProcess
 
 
@@ -15,7 +16,7 @@ class OrnsteinUhlenbeck(LinearProcess):
 
     alpha_t = exp(-rate t), sigma_t^2 = stationary_std^2 (1 - exp(-2 rate t)): constant coefficients, so the law forgets
     the data at the stated rate. Source: Uhlenbeck and Ornstein, Phys. Rev. 36, 823 (1930). Raises ParameterError for an
-    empty interval.
+    empty interval, or a rate or deviation that is not positive and finite.
     """
 
     def __init__(
@@ -25,6 +26,8 @@ class OrnsteinUhlenbeck(LinearProcess):
         t_min: Annotated[float, Field(gt=0)] = 1e-4,
         t_max: Annotated[float, Field(gt=0)] = 6.0,
     ) -> None:
+        if not (0 < rate < math.inf and 0 < stationary_std < math.inf):
+            raise ParameterError("ou: rate and stationary_std must be positive and finite", got=(rate, stationary_std))
         self.rate, self.stationary_std = float(rate), float(stationary_std)
         self.t_min, self.t_max = float(t_min), float(t_max)
         self._check_times()

@@ -16,7 +16,8 @@ class VariancePreserving(LinearProcess):
 
     alpha_t = exp(-B(t)/2) and sigma_t^2 = 1 - exp(-B(t)) with B(t) = beta_min t + (beta_max - beta_min) t^2 / 2.
     Source: Song, Sohl-Dickstein, Kingma, Kumar, Ermon, Poole, "Score-Based Generative Modeling through SDEs" (2021),
-    eqs. (11) and (32). Raises ParameterError for an empty interval or a decreasing schedule.
+    eqs. (11) and (32). Raises ParameterError for an empty interval, or a schedule that
+    is not positive and increasing.
     """
 
     def __init__(
@@ -26,8 +27,12 @@ class VariancePreserving(LinearProcess):
         t_min: Annotated[float, Field(gt=0)] = 1e-4,
         t_max: Annotated[float, Field(gt=0)] = 1.0,
     ) -> None:
-        if beta_max <= beta_min:
-            raise ParameterError("vp: beta_max must exceed beta_min", got=(beta_min, beta_max))
+        if not 0 < beta_min < beta_max < math.inf:
+            raise ParameterError(
+                "vp: the schedule must be positive and increasing",
+                got=(beta_min, beta_max),
+                allowed="0 < beta_min < beta_max",
+            )
         self.beta_min, self.beta_max = float(beta_min), float(beta_max)
         self.t_min, self.t_max = float(t_min), float(t_max)
         self._check_times()

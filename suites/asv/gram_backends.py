@@ -1,0 +1,34 @@
+"""Gram products of every registered backend: time and peak memory against the number of points and the dimension."""
+
+import torch
+
+from kfpbench.kernels.rbf import RBF
+from kfpbench.registry import available, find
+
+BACKENDS = sorted(available("backends"))
+
+
+class GramMatmul:
+    """k(X, X) V and (L k)(X, X) V for 8 columns, float32."""
+
+    params = (BACKENDS, (1000, 4000), (2, 64, 512))
+    param_names = ("backend", "points", "dimension")
+    timeout = 120
+
+    def setup(self, backend, points, dimension):
+        generator = torch.Generator().manual_seed(0)
+        self.points = torch.randn(points, dimension, generator=generator)
+        self.right = torch.randn(points, 8, generator=generator)
+        self.kernel = RBF().fit(self.points)
+        self.backend = find("backends", backend).load()()
+        self.diffusion = torch.ones(dimension)
+
+    def time_gram(self, backend, points, dimension):
+        self.backend.gram(self.kernel, self.points, self.points).matmul(self.right)
+
+    def time_generator_gram(self, backend, points, dimension):
+        operator = self.backend.generator_gram(self.kernel, self.points, self.points, -self.points, self.diffusion)
+        operator.matmul(self.right)
+
+    def peakmem_gram(self, backend, points, dimension):
+        self.backend.gram(self.kernel, self.points, self.points).matmul(self.right)
