@@ -101,6 +101,11 @@ class NoiseStream:
         return normal[:, : self.dimension].to(self.dtype)
 
     def uniform_integers(self, draw: int, high: int) -> Tensor:
-        """Integers (n,) in [0, high), by multiplication (bias below high / 2^32). Cost O(n)."""
+        """Integers (n,) in [0, high), by multiplication (bias below high / 2^32). Cost O(n).
+
+        Raises ParameterError for a bound that the multiplication in 64 bits does not reach.
+        """
+        if not 1 <= high <= 2**31:
+            raise ParameterError("bound of the random integers out of range", got=high, allowed="1 to 2^31")
         word = self._words(draw, 1)[0][:, 0]
         return (word * high) >> 32

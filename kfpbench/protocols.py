@@ -2,7 +2,8 @@
 
 Every component is a class whose constructor takes its parameters by keyword with type annotations; the suite schema is
 read off that signature (``Annotated[float, Field(gt=0)]`` states a bound). Constructors are cheap: data, networks and
-factorisations come in ``load``, ``bind`` and ``fit``. Shapes: n samples, N fitted points, M centres, d coordinates.
+factorisations come in ``load``, ``bind`` and ``fit``. The interface of eigensolvers stands with what they return, in
+``kfpbench.eigensolvers.eigenpairs``. Shapes: n samples, N fitted points, M centres, d coordinates.
 """
 
 from __future__ import annotations
@@ -17,9 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from kfpbench.data.dataset import Dataset
-    from kfpbench.eigensolvers.eigenpairs import Eigenpairs
     from kfpbench.noise import NoiseStream
-    from kfpbench.operators.pencil import GalerkinPencil
 
 KINDS = (
     "datasets",
@@ -152,13 +151,6 @@ class Problem:
     device: torch.device
     dtype: torch.dtype
     seed: int
-
-
-@runtime_checkable
-class Eigensolver(Protocol):
-    """Solves the Galerkin eigenproblem of a frozen generator on sampled points."""
-
-    def solve(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend) -> Eigenpairs: ...
 
 
 @runtime_checkable

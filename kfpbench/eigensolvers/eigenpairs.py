@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -91,3 +91,11 @@ class Eigenpairs:
             tuple(self.flags[index] for index in chosen.tolist()),
             self.diagnostics,
         )
+
+
+@runtime_checkable
+class Eigensolver(Protocol):
+    """Solves the Galerkin eigenproblem of a frozen generator on sampled points: the interface of such plugins."""
+
+    def solve(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend) -> Eigenpairs:
+        """Fit the kernel to the pencil's points, then all eigenpairs of the projected generator."""

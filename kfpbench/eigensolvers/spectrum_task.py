@@ -8,12 +8,12 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from kfpbench.eigensolvers.eigenpairs import Eigenpairs
+from kfpbench.eigensolvers.eigenpairs import Eigenpairs, Eigensolver
 from kfpbench.errors import ParameterError
 from kfpbench.operators.frames import FRAMES
 from kfpbench.operators.generator import GeneratorOptions, freeze
 from kfpbench.operators.marginal import marginal
-from kfpbench.protocols import Backend, Eigensolver, Kernel, Problem, ProblemSize
+from kfpbench.protocols import Backend, Kernel, Problem, ProblemSize
 from kfpbench.registry import resolve
 
 _DEFAULT_OPERATOR = GeneratorOptions(eta=1.0, time="frozen")

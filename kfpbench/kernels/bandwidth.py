@@ -24,7 +24,7 @@ def median_distance(points: Tensor) -> float:
     median = float(distances.median()) if distances.numel() else 0.0
     if not 0.0 < median < math.inf:
         raise NumericalError(
-            "the median distance of the points is not positive and finite: (nearly) all points are equal, or not finite",
+            "the median distance of the points is not positive and finite: all (nearly) equal, or not finite",
             got=median,
             remedy="Give an explicit bandwidth, or check the points.",
         )

@@ -100,11 +100,12 @@ def freeze(problem: Problem, options: GeneratorOptions, frame: Frame, at: Margin
     ``draw`` numbers the segment, so that segments see independent points. The pencil is float64. Cost: N score
     evaluations.
     """
-    rows = torch.as_tensor(problem.dataset.train, device=problem.device, dtype=problem.dtype)
+    rows = problem.dataset.train
     noise = NoiseStream.of_range(
         problem.seed, 0, options.points, rows.shape[1], problem.device, problem.dtype, stream=_FIT_STREAM
     )
-    origin = rows[noise.uniform_integers(2 * draw, len(rows))]
+    chosen = noise.uniform_integers(2 * draw, len(rows)).cpu().numpy()
+    origin = torch.as_tensor(rows[chosen], device=problem.device, dtype=problem.dtype)  # N rows travel, not all
     x = at.alpha * origin + at.sigma * noise.normal(2 * draw + 1)
     denoised = problem.score.denoise(x, at.alpha, at.sigma)
     y = frame.encode(x, at).double()

@@ -4,6 +4,7 @@ page.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from kfpbench.report.table import Row, build_rows
 _DIVERSITY = ("coverage", "recall", "frechet", "energy_distance")
 _MANY = 40  # more cells than this, and the figures that have a row per cell show the front only
 _NAMES = 12  # names in a caption
+_COPIES = 0.05  # held-out rows themselves have a copied fraction of 0.01
 
 
 @dataclass(frozen=True)
@@ -233,7 +235,24 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
         values = sorted({str(group.first.spec[part]) for group in groups if group.first.spec.get(part)})
         if len(values) > 1:
             lines.append(f"Cells differ in {part} ({', '.join(values)}): their times are not comparable.")
-    return lines
+    return lines + _copies(groups)
+
+
+def _copies(groups: Sequence[Group]) -> list[str]:
+    """A line about the cells that return training rows: their fidelity and diversity are the training set's."""
+    found = []
+    for group in groups:
+        estimate = group.estimates.get("copied_fraction")
+        low = math.nan if estimate is None else estimate.low if estimate.has_interval else estimate.value
+        if estimate is not None and low > _COPIES:
+            found.append(f"{group.label} ({estimate.value:.0%})")
+    if not found:
+        return []
+    names = ", ".join(found[:_NAMES]) + (f" and {len(found) - _NAMES} more" if len(found) > _NAMES else "")
+    return [
+        f"Copies of training rows: {names} of the samples lie closer to a training row than 99 % of the held-out rows "
+        "do. The fidelity and diversity of these cells are those of the training set, not of a model."
+    ]
 
 
 def _sizes(groups: Sequence[Group]) -> list[int]:

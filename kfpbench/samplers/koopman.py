@@ -9,15 +9,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from kfpbench.eigensolvers.eigenpairs import Eigenpairs
+from kfpbench.eigensolvers.eigenpairs import Eigenpairs, Eigensolver
 from kfpbench.errors import NumericalError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.operators.frames import FRAMES, Frame
 from kfpbench.operators.generator import FrozenGenerator, GeneratorOptions, Segment, freeze, segments
-from kfpbench.protocols import Backend, Eigensolver, Kernel, Problem, ProblemSize
+from kfpbench.protocols import Backend, Kernel, Problem, ProblemSize
 from kfpbench.registry import resolve
 
 _DEFAULT_OPERATOR = GeneratorOptions()
+_ROUNDING = 1e-4  # of the points' standard deviation; beyond it a segment is evaluated in float64
 
 
 class Koopman:
@@ -77,7 +78,7 @@ class Koopman:
         return expand_displacement(pairs, frozen, segment.length, decay, problem.dtype)
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: the frame, three batches, and with rank > 0 the fitted steps and one eigenproblem in float64."""
+        """Bytes: the frame, three batches, and with rank > 0 the steps and one eigenproblem, both at most float64."""
         frame = size.dimension**2 if self.operator.frame == "whitened" else size.dimension
         batch = 3 * size.batch * size.dimension
         if self.rank == 0:
@@ -85,12 +86,15 @@ class Koopman:
         points = self.operator.points
         steps = self.operator.span_count * 2 * points * size.dimension + points * size.batch
         eigenproblem = 8 * points**2 + 6 * points * size.dimension
-        return size.itemsize * (frame + batch + steps) + 8 * eigenproblem
+        return size.itemsize * (frame + batch) + 8 * (steps + eigenproblem)
 
 
 @dataclass(frozen=True)
 class Displacement:
     """sum_k phi_k(y) c_k folded into kernel sections: constant + k(y, centres) weights; one GEMM chain a batch.
+
+    Computed in the dtype of the weights, which may be wider than that of y: large weights of both signs cancel in
+    ill-conditioned expansions (many points, few dimensions), where float32 would leave little but rounding.
 
     Shapes: centres (N, d), weights (N, d), constant (d,).
     """
@@ -104,7 +108,8 @@ class Displacement:
 
     def __call__(self, y: Tensor) -> Tensor:
         """The displacement at y (n, d). Cost O(n N d)."""
-        return self.backend.gram(self.kernel, y, self.centres).matmul(self.weights) + self.constant
+        wide = y.to(self.weights.dtype)
+        return (self.backend.gram(self.kernel, wide, self.centres).matmul(self.weights) + self.constant).to(y.dtype)
 
 
 def expand_displacement(
@@ -112,7 +117,9 @@ def expand_displacement(
 ) -> Displacement:
     """Fold the eigen-expansion of the mean displacement over a span into kernel sections.
 
-    decay (d,) is the linear flow over the span. Raises NumericalError when the expansion is not finite.
+    decay (d,) is the linear flow over the span. In ``dtype``, or in float64 where the rounding of k(y, c_j), eps in
+    each of N terms, would add up to more than 1e-4 standard deviations of the points. Raises NumericalError when the
+    expansion is not finite.
     """
     coefficients = pairs.coefficients(frozen.excess)  # (K, d)
     rates = -decay.log() / length  # (d,): the constant kappa with the exact linear flow
@@ -127,10 +134,14 @@ def expand_displacement(
             got=f"largest growth factor {growth:.1e}",
             remedy="Use more segments, a larger ridge, or a smaller rank.",
         )
+    spread = float(frozen.pencil.points.std(dim=0).max())
+    rounding = torch.finfo(dtype).eps * float(weights.norm(dim=0).max())
+    wide = dtype if rounding <= _ROUNDING * spread else torch.float64
     diagnostics = {**pairs.diagnostics, "kept": len(pairs.values), "largest_growth": growth}
     diagnostics["flagged"] = sum(bool(flag) for flag in pairs.flags)
+    diagnostics["evaluated_in"] = str(wide).removeprefix("torch.")
     return Displacement(
-        pairs.kernel, pairs.backend, pairs.centres.to(dtype), weights.to(dtype), constant.to(dtype), diagnostics
+        pairs.kernel, pairs.backend, pairs.centres.to(wide), weights.to(wide), constant.to(wide), diagnostics
     )
 
 

@@ -244,6 +244,12 @@ def test_seed_out_of_range(seed):
         stream(seed)
 
 
+@pytest.mark.parametrize("high", [0, -3, 2**31 + 1, 2**33])
+def test_bound_of_the_integers_out_of_range(high):
+    with pytest.raises(ParameterError, match="bound of the random integers"):
+        stream(0).uniform_integers(0, high)
+
+
 def test_the_largest_seed_is_accepted():
     assert bool(torch.isfinite(stream(2**64 - 1).normal(0)).all())
     assert not torch.equal(stream(2**64 - 1).normal(0), stream(2**32 - 1).normal(0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -218,9 +219,9 @@ def test_at_eta_one_the_decay_is_gaussian_regression(process):
     whitened, the correlation of y_s with y_t."""
     frame, lam = frame_of("whitened"), training_moments(DATA).variances
     marks = instants(process)[::-1]  # noisy first
-    for start, end in zip(marks[:-1], marks[1:], strict=True):
+    for start, end in itertools.pairwise(marks):
         covariance = (start.alpha / end.alpha) * (end.alpha**2 * lam + end.sigma**2)
-        spreads = [math.e ** (0.5 * np.log(at.alpha**2 * lam + at.sigma**2)) for at in (start, end)]
+        spreads = [np.sqrt(at.alpha**2 * lam + at.sigma**2) for at in (start, end)]
         correlation = torch.as_tensor(covariance / spreads[0] / spreads[1])
         torch.testing.assert_close(frame.decay(start, end, 1.0), correlation, rtol=1e-11, atol=0.0)
 
@@ -230,7 +231,7 @@ def test_at_eta_one_the_decay_is_gaussian_regression(process):
 def test_whitened_noise_keeps_the_standard_normal(process, eta):
     frame = frame_of("whitened")
     marks = [marginal(process, process.t_max), *instants(process)[::-1], marginal(process, process.t_min)]
-    for start, end in zip(marks[:-1], marks[1:], strict=True):
+    for start, end in itertools.pairwise(marks):
         total = frame.decay(start, end, eta).square() + frame.noise_scale(start, end, eta).square()
         torch.testing.assert_close(total, torch.ones(3, dtype=F64), rtol=1e-14, atol=0.0)
         if eta == 0.0:
@@ -252,7 +253,7 @@ def test_raw_noise_is_the_variance_equation_of_isotropic_gaussian_data(process, 
         return 2.0 * (at.log_scale_rate + (1.0 + eta**2) * (gain - 1.0)) * p + 2.0 * eta**2 * at.sigma**2
 
     marks = instants(process)[::-1]
-    for start, end in zip(marks[:-1], marks[1:], strict=True):
+    for start, end in itertools.pairwise(marks):
         solved = integrate.solve_ivp(slope, (start.rho, end.rho), [0.0], rtol=1e-10, atol=1e-14, method="DOP853")
         expected = math.sqrt(solved.y[0, -1])
         actual = frame.noise_scale(start, end, eta)

@@ -145,6 +145,16 @@ def test_different_n_and_the_validation_split_are_pointed_out(made_up: ModuleTyp
     assert "validation split" in text
 
 
+@pytest.mark.parametrize(("copied", "half", "told"), [(1.0, 0.004, True), (0.014, 0.014, False), (0.06, 0.05, False)])
+def test_copies_of_training_rows_are_pointed_out(
+    made_up: ModuleType, tmp_path: Path, copied: float, half: float, told: bool
+) -> None:
+    record = made_up.sample_record(0, "digits", "heun 18", 0, np.random.default_rng(0))
+    record["measurements"].append(made_up.measurement("copied_fraction", copied, half, "lower"))
+    text = Page(render_report({}, [record], tmp_path)).text
+    assert ("Copies of training rows" in text) is told
+
+
 def test_large_grids_are_reduced_until_the_file_fits(made_up: ModuleType, tmp_path: Path) -> None:
     records = made_up.records()
     rng = np.random.default_rng(0)
