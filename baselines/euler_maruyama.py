@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import Field
 from torch import Tensor
 
+from kfpbench.errors import ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
-from kfpbench_baselines.schedules import Schedule, time_grid
+from kfpbench_baselines.schedules import Schedule, check_grid, time_grid
 
 
 class EulerMaruyama:
@@ -28,6 +29,9 @@ class EulerMaruyama:
         schedule: Schedule = "edm",
         eta: Annotated[float, Field(ge=0, le=1)] = 1.0,
     ) -> None:
+        check_grid("euler_maruyama", steps, schedule)
+        if not 0.0 <= eta <= 1.0:
+            raise ParameterError("eta out of range", got=eta, allowed="0 to 1", where="euler_maruyama")
         self.steps, self.schedule, self.eta = steps, schedule, eta
 
     def fit(self, problem: Problem) -> FittedEulerMaruyama:

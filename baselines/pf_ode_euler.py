@@ -11,7 +11,7 @@ from torch import Tensor
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
 from kfpbench_baselines.probability_flow import velocity
-from kfpbench_baselines.schedules import Schedule, time_grid
+from kfpbench_baselines.schedules import Schedule, check_grid, time_grid
 
 
 class ProbabilityFlowEuler:
@@ -21,6 +21,7 @@ class ProbabilityFlowEuler:
     """
 
     def __init__(self, steps: Annotated[int, Field(ge=1)] = 100, schedule: Schedule = "edm") -> None:
+        check_grid("pf_ode_euler", steps, schedule)
         self.steps, self.schedule = steps, schedule
 
     def fit(self, problem: Problem) -> FittedProbabilityFlowEuler:

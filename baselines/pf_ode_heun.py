@@ -11,7 +11,7 @@ from torch import Tensor
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
 from kfpbench_baselines.probability_flow import velocity
-from kfpbench_baselines.schedules import Schedule, time_grid
+from kfpbench_baselines.schedules import Schedule, check_grid, time_grid
 
 
 class ProbabilityFlowHeun:
@@ -22,6 +22,7 @@ class ProbabilityFlowHeun:
     """
 
     def __init__(self, steps: Annotated[int, Field(ge=1)] = 18, schedule: Schedule = "edm") -> None:
+        check_grid("pf_ode_heun", steps, schedule)
         self.steps, self.schedule = steps, schedule
 
     def fit(self, problem: Problem) -> FittedProbabilityFlowHeun:

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
+from kfpbench.errors import ParameterError
 from kfpbench.protocols import Process
 
 Schedule = Literal["edm", "log_snr", "time"]
+
+
+def check_grid(where: str, steps: int, schedule: str) -> None:
+    """Raise ParameterError for fewer than one step or an unknown schedule."""
+    if steps < 1:
+        raise ParameterError("steps must be at least 1", got=steps, where=where)
+    if schedule not in get_args(Schedule):
+        raise ParameterError("unknown schedule", got=schedule, allowed=", ".join(get_args(Schedule)), where=where)
 
 
 def time_grid(process: Process, steps: int, schedule: Schedule) -> list[float]:

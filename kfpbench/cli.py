@@ -110,15 +110,19 @@ def run(
 
     console = Console(stderr=as_json)
     with (LiveProgress if console.is_terminal else PlainProgress)(console) as progress:
-        result = execute(
-            loaded,
-            out=out,
-            select=select or (),
-            retry_failed=retry_failed,
-            force=force,
-            progress=progress,
-            command=["kfpbench", *sys.argv[1:]],
-        )
+        try:
+            result = execute(
+                loaded,
+                out=out,
+                select=select or (),
+                retry_failed=retry_failed,
+                force=force,
+                progress=progress,
+                command=["kfpbench", *sys.argv[1:]],
+            )
+        except KeyboardInterrupt:  # typer would end silently
+            typer.echo("interrupted; finished cells are kept, run the same command again to go on", err=True)
+            raise typer.Exit(130) from None
     if as_json:
         typer.echo(result_as_json(result))
     else:
@@ -200,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         typer.echo(f"error: {error}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
-        typer.echo("interrupted; finished cells are kept, run the same command again to go on", err=True)
+        typer.echo("interrupted", err=True)
         sys.exit(130)
 
 

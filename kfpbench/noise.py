@@ -22,18 +22,18 @@ _ROUNDS = 10
 
 
 def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, int]) -> tuple[Tensor, ...]:
-    """Four words of 32 random bits for every counter, held in int64 tensors of broadcastable shapes. Cost O(n)."""
+    """Four words of 32 random bits for every counter, held in int64 tensors; shapes broadcast. Cost O(n)."""
     c0, c1, c2, c3 = counter
     k0, k1 = key
     for _ in range(_ROUNDS):
         product0 = c0 * _MULTIPLIER_0  # wraps modulo 2^64: the masks below recover both halves
         product1 = c2 * _MULTIPLIER_1
-        c0, c1, c2, c3 = (
-            ((product1 >> 32) & _MASK) ^ c1 ^ k0,
-            product1 & _MASK,
-            ((product0 >> 32) & _MASK) ^ c3 ^ k1,
-            product0 & _MASK,
-        )
+        low0, low1 = product0 & _MASK, product1 & _MASK
+        # the products are not needed any more; their high halves take their place
+        high0, high1 = product0.bitwise_right_shift_(32), product1.bitwise_right_shift_(32)
+        c0 = high1.bitwise_and_(_MASK).bitwise_xor_(k0) ^ c1
+        c2 = high0.bitwise_and_(_MASK).bitwise_xor_(k1) ^ c3
+        c1, c3 = low1, low0
         k0, k1 = (k0 + _WEYL_0) & _MASK, (k1 + _WEYL_1) & _MASK
     return c0, c1, c2, c3
 
@@ -75,17 +75,12 @@ class NoiseStream:
         return int(self.indices.shape[0])
 
     def _words(self, draw: int, blocks: int) -> tuple[Tensor, ...]:
+        """Four words (n, blocks). The counter's parts broadcast: its first round works on rows and columns alone."""
         device = self.indices.device
         block = torch.arange(blocks, device=device, dtype=torch.int64)[None, :]  # (1, blocks)
-        index = self.indices[:, None]  # (n, 1)
-        shape = (self.size, blocks)
-        counter = (
-            block.expand(shape),
-            torch.full(shape, draw, device=device, dtype=torch.int64),
-            (index & _MASK).expand(shape),
-            torch.full(shape, self.stream, device=device, dtype=torch.int64),
-        )
-        return philox4x32(counter, (self.seed & _MASK, self.seed >> 32))
+        index = self.indices[:, None] & _MASK  # (n, 1)
+        draws, streams = (torch.full((1, 1), value, device=device) for value in (draw, self.stream))
+        return philox4x32((block, draws, index, streams), (self.seed & _MASK, self.seed >> 32))
 
     def normal(self, draw: int) -> Tensor:
         """Standard normal numbers (n, d) of the given draw number. Cost O(n d)."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 import difflib
 import functools
 import importlib
+import importlib.machinery
 import importlib.util
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from types import CodeType
 from typing import Any, TypeVar
 
 from kfpbench.errors import PluginError, UnknownComponentError
@@ -32,9 +34,16 @@ class Entry:
     target: str  # "module:Class"
     origin: str  # "kfpbench 0.1.0", or the path of a local plugin file
     component: type | None = None  # set for local plugins, None until loaded for entry points
+    contested: bool = False  # two distributions register different components under this name: none can be loaded
 
     def load(self) -> type:
         """Import the component. Raises PluginError, naming it, when its module cannot be imported."""
+        if self.contested:
+            raise PluginError(
+                f"two distributions register {self.name!r} in {self.kind}: {self.origin}",
+                got=self.target,
+                remedy="Uninstall one of them, or ask its author for another name; other components are not affected.",
+            )
         if self.component is not None:
             return self.component
         module_name, _, attribute = self.target.partition(":")
@@ -62,7 +71,8 @@ _loading: list[str] = []  # path of the local plugin file being executed, innerm
 def register(kind: str, name: str) -> Callable[[T], T]:
     """Class decorator that registers a component from a local plugin file.
 
-    Raises PluginError for an unknown kind, or a name that another component already has.
+    Raises PluginError for an unknown kind, or a name that another component already has. Outside a plugin file (in a
+    notebook) the same module may register a name again: the later class counts.
     """
     if kind not in KINDS:
         raise PluginError("unknown kind of component", got=kind, allowed=", ".join(KINDS))
@@ -70,7 +80,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     def add(component: T) -> T:
         origin = _loading[-1] if _loading else component.__module__
         taken = available(kind).get(name)
-        if taken is not None and taken.origin != origin:
+        if taken is not None and (taken.origin != origin or _loading):
             raise PluginError(
                 f"{kind} already has a component named {name!r}, from {taken.origin}",
                 remedy="Register yours under another name.",
@@ -108,11 +118,10 @@ def available(kind: str) -> dict[str, Entry]:
             origin = f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
             known = entries.get(point.name)
             if known is not None and known.target != point.value:
-                raise PluginError(
-                    f"two distributions register {point.name!r} in {kind}: {known.origin} and {origin}",
-                    remedy="Uninstall one of them, or ask its author for another name.",
-                )
-            entries[point.name] = Entry(kind, point.name, point.value, origin)
+                both = f"{known.target} and {point.value}", f"{known.origin} and {origin}"
+                entries[point.name] = Entry(kind, point.name, *both, contested=True)  # loading it is refused
+            else:
+                entries[point.name] = Entry(kind, point.name, point.value, origin)
         _installed[kind] = entries
     local = {name: entry for (entry_kind, name), entry in _local.items() if entry_kind == kind}
     return dict(sorted({**_installed[kind], **local}.items()))
@@ -131,30 +140,54 @@ def find(kind: str, name: str) -> Entry:
     return entries[name]
 
 
+class _FreshLoader(importlib.machinery.SourceFileLoader):
+    """Compiles the file as it is now. A bytecode cache would be written beside a stranger's file, and be taken for an
+    edited one that has the same size and second.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
 def load_plugin_file(path: Path) -> None:
     """Execute a local plugin file so that its ``@register`` lines take effect. Raises PluginError.
 
-    Executes code: callers ask the user first (``--allow-plugins``). Loading the same file again replaces its entries.
+    Executes code: callers ask the user first (``--allow-plugins``). Loading the same file again replaces its entries; a
+    file that fails leaves what was registered before it.
     """
     path = path.resolve()
     origin = str(path)
     if not path.is_file():
         raise PluginError("plugin file not found", got=origin, remedy="Check `plugins:` in the suite.")
-    module_name = f"kfpbench_local_plugins.{path.stem}_{abs(hash(origin)):x}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise PluginError("plugin file is not a Python file", got=origin, allowed="a path ending in .py")
+    module_name = f"kfpbench_local_plugins.{path.stem}_{abs(hash(origin)):x}"
+    spec = importlib.util.spec_from_file_location(module_name, path, loader=_FreshLoader(module_name, origin))
+    if spec is None or spec.loader is None:
+        raise PluginError("plugin file cannot be loaded", got=origin)
     module = importlib.util.module_from_spec(spec)
+    earlier, earlier_module = dict(_local), sys.modules.get(module_name)
+    for key in [key for key, entry in _local.items() if entry.origin == origin]:
+        del _local[key]
     sys.modules[module_name] = module
     _loading.append(origin)
+    loaded = False
     try:
         spec.loader.exec_module(module)
+        loaded = True
     except PluginError:
         raise
     except Exception as error:  # any failure of a stranger's file is reported as that file's
         raise PluginError(f"plugin file failed while loading: {type(error).__name__}: {error}", where=origin) from error
     finally:
         _loading.pop()
+        if not loaded:
+            _local.clear()
+            _local.update(earlier)
+            del sys.modules[module_name]
+            if earlier_module is not None:
+                sys.modules[module_name] = earlier_module
 
 
 def _closest(name: str, candidates: object) -> str | None:

@@ -39,6 +39,8 @@ class DenseEigensolver:
     ) -> None:
         if not (ridge >= 0 and 0 < truncation < 1):
             raise ParameterError("dense: ridge must be at least 0, truncation in (0, 1)", got=(ridge, truncation))
+        if max_rank is not None and max_rank < 1:
+            raise ParameterError("dense: max_rank must be positive", got=max_rank, allowed="null, or 1 and more")
         self.ridge, self.truncation, self.max_rank = float(ridge), float(truncation), max_rank
 
     def solve(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend) -> Eigenpairs:
@@ -97,8 +99,10 @@ class DenseEigensolver:
             strengths, directions = torch.linalg.eigh(gram)
         except torch.linalg.LinAlgError as error:
             raise NumericalError(f"the Gram matrix could not be diagonalised: {error}") from error
+        rounding = len(strengths) * torch.finfo(strengths.dtype).eps * strengths[-1]
         strengths, directions = strengths.flip(0)[1:], directions.flip(1)[:, 1:]  # the first is the constant
-        rank = int((strengths > self.truncation * strengths[0].clamp_min(0.0)).sum())
+        leading = strengths[:1]  # empty for a single point
+        rank = int((strengths > self.truncation * leading).sum()) if bool((leading > rounding).any()) else 0
         rank = min(rank, self.max_rank or rank)
         if rank == 0:
             raise NumericalError(

@@ -85,7 +85,7 @@ class SpectrumTask:
         )
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: the frame and one eigenproblem in float64."""
+        """Bytes: the frame, and one eigenproblem in float64: Gram matrices and complex eigenvectors, at full rank."""
         points = self.operator.points
         frame = size.dimension**2 if self.operator.frame == "whitened" else size.dimension
-        return 8 * (frame + 8 * points**2 + 8 * points * size.dimension)
+        return 8 * (frame + 18 * points**2 + 8 * points * size.dimension)

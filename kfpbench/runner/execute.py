@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, StoreError
+from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, ParameterError, StoreError
 from kfpbench.runner.budget import check_memory, time_budget
 from kfpbench.runner.environment import describe_environment, machine_is_loaded
 from kfpbench.store.records import CellRecord, Status, utc_now
@@ -75,8 +75,11 @@ def run(
 
     A folder that holds an earlier run is continued: its finished cells are not run again, failed and timed-out ones
     only with ``retry_failed``, all with ``force``. ``select`` runs a part of the plan. Raises SuiteError before
-    anything runs when the suite is not valid. A KeyboardInterrupt is let through after results and report are written.
+    anything runs when the suite is not valid, StoreError for a folder that holds something else, ParameterError for
+    overrides of a suite that is loaded already. Lets a KeyboardInterrupt through, after writing results and report.
     """
+    if isinstance(suite, Suite) and overrides:
+        raise ParameterError("overrides of a suite that is loaded already", got=list(overrides), remedy="Load it anew.")
     if isinstance(suite, Mapping):
         suite = suite_from_mapping(suite, overrides=overrides, allow_plugins=allow_plugins)
     elif not isinstance(suite, Suite):
@@ -85,6 +88,7 @@ def run(
     started = utc_now()
     folder = _open_folder(Path(out) if out is not None else RUNS / suite.model.name, suite, command, started)
     finished = {} if force else {record.cell: record for record in folder.records()}
+    _rename(suite.cells, finished, folder)
     todo = [cell for cell in cells if _is_due(finished.get(cell.id), retry_failed)]
     if progress:
         progress.begin(len(cells), len(cells) - len(todo))
@@ -103,6 +107,17 @@ def _write_report(folder: RunFolder, records: list[CellRecord]) -> Path:
     from kfpbench.report.html import write_report
 
     return write_report(folder.read_manifest(), records, folder.path)
+
+
+def _rename(cells: Sequence[Cell], finished: Mapping[str, CellRecord], folder: RunFolder) -> None:
+    """Record finished cells again whose label or axes the suite has changed: figures and tables show these.
+
+    Their identity has not changed, and so their work is not done again.
+    """
+    for cell in cells:
+        record = finished.get(cell.id)
+        if record is not None and (record.label, record.axes, record.repeat) != (cell.label, cell.axes, cell.repeat):
+            folder.append(replace(record, label=cell.label, axes=cell.axes, repeat=cell.repeat, index=cell.index))
 
 
 def _is_due(record: CellRecord | None, retry_failed: bool) -> bool:
@@ -128,6 +143,7 @@ def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str)
         },
         "plan": [cell.id for cell in suite.cells],
         "seeds": sorted({cell.seed for cell in suite.cells}),
+        "dtypes": sorted({cell.spec["dtype"] for cell in suite.cells}),
         "command": list(command),
         "environment": describe_environment(device),
         "started": started,
@@ -196,16 +212,16 @@ def run_cell(cell: Cell, materials: Materials, folder: RunFolder) -> CellRecord:
         status, reason = "skipped", str(error)
     except CellTimeout as error:
         status, reason = "timeout", str(error)
-    except Exception as error:  # a cell may fail in any way, plugins above all; it is recorded, and the others go on
+    except (Exception, SystemExit) as error:  # a cell may fail in any way, plugins above all; the others go on
         status, reason = "failed", f"{type(error).__name__}: {error}"
         trace = traceback.format_exc()
-    return CellRecord(
+    record = CellRecord(
         cell=cell.id,
         index=cell.index,
         label=cell.label,
         kind=cell.kind,
         status=status,
-        reason=reason,
+        reason=reason or ("" if status == "ok" else "no reason was given"),
         started=started,
         finished=utc_now(),
         seconds=time.perf_counter() - begin,
@@ -213,14 +229,20 @@ def run_cell(cell: Cell, materials: Materials, folder: RunFolder) -> CellRecord:
         spec=cell.spec,
         seed=cell.seed,
         repeat=cell.repeat,
-        measurements=outcome.measurements if status == "ok" else [],
         phases=outcome.phases,
         files=files,
-        details=outcome.details,
         device=outcome.device,
         backend=_backend(cell),
         traceback=trace,
     )
+    measured = outcome.measurements if status == "ok" else []
+    try:
+        return replace(record, measurements=measured, details=outcome.details)
+    except StoreError as error:  # a component measured or described what cannot be stored, or one metric twice
+        if status != "ok":
+            return record
+        reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
+        return replace(record, status="failed", reason=reason, files={}, traceback=trace)
 
 
 def _backend(cell: Cell) -> str:

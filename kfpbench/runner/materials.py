@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from kfpbench.data.dataset import Dataset
 from kfpbench.errors import CapabilityError
-from kfpbench.protocols import BoundScore, Problem, ProblemSize
+from kfpbench.protocols import BoundScore, DatasetPlugin, Problem, ProblemSize
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
 
@@ -78,12 +79,23 @@ def reference_rows(dataset: Dataset, which: str, n: int, seed: int) -> NDArray[n
 
 
 def predict_memory(cell: Cell) -> int:
-    """Predicted peak bytes of a cell: data, score and sampler, from their sizes alone. Reads no data."""
+    """Predicted peak bytes of a cell: data, score, sampler and samples, from their sizes alone. Reads no data.
+
+    A smaller ``train_size`` makes the score smaller, not the data, which are loaded whole; held-out rows are not known.
+    """
     spec = cell.spec
-    train, dimension = create("datasets", spec["data"]).size()
-    train = spec["data"]["train_size"] or train
+    rows, dimension = _loaded_size(create("datasets", spec["data"]), spec["data"]["reference"])
+    train = spec["data"]["train_size"] or rows
     itemsize = _DTYPES[spec["dtype"]].itemsize
     size = ProblemSize(train, dimension, min(spec["batch_size"], spec["n_samples"]), itemsize)
     actor = create("samplers", spec["sampler"]) if cell.kind == "sample" else create("spectrum", spec["spectrum"])
-    data = 4 * train * dimension
-    return int(data + create("scores", spec["score"]).working_memory(size) + actor.working_memory(size))
+    data = 4 * rows * dimension
+    samples = 8 * spec["n_samples"] * dimension if cell.kind == "sample" else 0  # the batches, and all in one array
+    return int(data + samples + create("scores", spec["score"]).working_memory(size) + actor.working_memory(size))
+
+
+def _loaded_size(dataset: DatasetPlugin, reference: str) -> tuple[int, int]:
+    """(training rows, d); a data set that can tell says how many rows it has against that reference."""
+    if "reference" in inspect.signature(dataset.size).parameters:
+        return dataset.size(reference=reference)  # type: ignore[call-arg]
+    return dataset.size()

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from kfpbench.report.naming import axes_text
 from kfpbench.store.records import CellRecord
 from kfpbench.suite.cell import Cell
 
@@ -16,9 +17,14 @@ _STYLES = {"ok": "green", "skipped": "yellow", "failed": "bold red", "timeout": 
 
 def describe(cell: Cell) -> str:
     """Label, data set and the axes that apply."""
-    axes = ", ".join(f"{path.rpartition('.')[2]}={value}" for path, value in cell.axes.items())
+    axes = axes_text(cell.axes)
     repeat = f" #{cell.repeat}" if cell.repeat else ""
     return f"{cell.spec['data']['name']}: {cell.label}{repeat}" + (f" ({axes})" if axes else "")
+
+
+def _one_line(text: str) -> str:
+    """A stranger's error message on one line, without control characters, which must not reach a terminal or a log."""
+    return "".join(character if character.isprintable() else "?" for character in " ".join(text.split()))
 
 
 class LiveProgress:
@@ -63,7 +69,7 @@ class LiveProgress:
             (f"{record.status:<8}", _STYLES[record.status]), f"{record.seconds:7.1f} s  {describe(cell)}"
         )
         if record.reason:
-            line.append(f"  {record.reason}", style="dim")
+            line.append(f"  {_one_line(record.reason)}", style="dim")
         self._console.print(line)
         if self._task is not None:
             self._bar.advance(self._task)
@@ -94,8 +100,8 @@ class PlainProgress:
     def finished(self, cell: Cell, record: CellRecord) -> None:
         """Number, status, seconds, cell, reason."""
         self._done += 1
-        reason = f"  {record.reason}" if record.reason else ""
+        reason = f"  {_one_line(record.reason)}" if record.reason else ""
         self._line(f"[{self._done}/{self._total}] {record.status} {record.seconds:.1f} s  {describe(cell)}{reason}")
 
     def _line(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -81,7 +81,7 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
     )
     deadline.check()
     with watch.phase("metrics"):
-        _check_samples(samples, problem.dataset.dimension)
+        _check_finite(samples)
         outcome.reference = reference_rows(problem.dataset, spec["data"]["reference"], spec["n_samples"], cell.seed)
         outcome.measurements += _quality(metrics, cell, problem, samples, outcome.reference, deadline)
 
@@ -130,15 +130,22 @@ def _draw(
         synchronise()
         seconds.append(time.perf_counter() - begin)
         sizes.append(stop - start)
+        _check_rows(rows, stop - start, problem.dataset.dimension)
         parts.append(rows.detach().to("cpu", torch.float32).numpy())
     return np.concatenate(parts), throughput(seconds, sizes)
 
 
-def _check_samples(samples: NDArray[np.float32], dimension: int) -> None:
-    if samples.ndim != 2 or samples.shape[1] != dimension:
+def _check_rows(rows: object, n: int, dimension: int) -> None:
+    """One row of the data set's dimension for every sample index: n is the same in every comparison."""
+    if not isinstance(rows, torch.Tensor):
+        raise PluginError("the sampler returned no tensor", got=type(rows).__name__, allowed="torch.Tensor")
+    if tuple(rows.shape) != (n, dimension):
         raise PluginError(
-            "the sampler returned rows of the wrong shape", got=samples.shape, allowed=f"(n, {dimension})"
+            "the sampler returned rows of the wrong shape", got=tuple(rows.shape), allowed=f"({n}, {dimension})"
         )
+
+
+def _check_finite(samples: NDArray[np.float32]) -> None:
     bad = int((~np.isfinite(samples).all(axis=1)).sum())
     if bad:
         raise NumericalError(

@@ -195,7 +195,7 @@ def test_decay_is_the_integral_of_its_rate(process, eta):
                 return float(frame.decay_rate(marginal(process, process.time_of(-rho)), eta)[axis])
 
             exponent, _ = integrate.quad(rate, start.rho, end.rho, epsabs=1e-11, epsrel=1e-11, limit=200)
-            assert float(frame.decay(start, end, eta)[axis]) == pytest.approx(math.exp(-exponent), rel=1e-9)
+            assert float(frame.decay(start, end, eta)[axis]) == pytest.approx(math.exp(-exponent), rel=1e-8, abs=0.0)
 
 
 @over_processes

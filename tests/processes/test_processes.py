@@ -80,7 +80,7 @@ def test_log_ratio_is_log_of_sigma_over_alpha_and_increases(process):
 @over_processes
 def test_time_of_inverts_log_ratio(process):
     for t in times(process, 101):
-        assert process.time_of(process.log_ratio(t)) == pytest.approx(t, rel=1e-12)
+        assert process.time_of(process.log_ratio(t)) == pytest.approx(t, rel=1e-12, abs=0.0)
     for value in np.linspace(process.log_ratio(process.t_min), process.log_ratio(process.t_max), 33):
         assert process.log_ratio(process.time_of(value)) == pytest.approx(value, rel=1e-12, abs=1e-12)
 
@@ -91,7 +91,7 @@ def test_marginal_speed_and_scale_rate(process):
     for t in times(process, 11):
         at = marginal(process, t)
         assert at.rho == -process.log_ratio(t)
-        assert at.squared_ratio == pytest.approx(math.exp(-2.0 * at.rho), rel=1e-12)
+        assert at.squared_ratio == pytest.approx(math.exp(-2.0 * at.rho), rel=1e-12, abs=0.0)
         speed = process.squared_diffusion(t) / (2.0 * at.sigma**2)
         assert derivative(process.log_ratio, t) == pytest.approx(speed, rel=1e-8)
 
@@ -112,7 +112,7 @@ def test_vp_keeps_unit_variance():
 def test_ou_tends_to_its_stationary_law():
     process = OrnsteinUhlenbeck(rate=2.0, stationary_std=3.0, t_max=20.0)
     assert process.sigma(20.0) == pytest.approx(3.0, rel=1e-14)
-    assert process.alpha(20.0) == pytest.approx(math.exp(-40.0), rel=1e-13)
+    assert process.alpha(20.0) == pytest.approx(math.exp(-40.0), rel=1e-13, abs=0.0)
     # the stationary law N(0, std^2) is a fixed point: alpha^2 std^2 + sigma^2 = std^2
     for t in times(process):
         assert process.alpha(t) ** 2 * 9.0 + process.sigma(t) ** 2 == pytest.approx(9.0, rel=1e-14)
@@ -122,14 +122,14 @@ def test_ou_tends_to_its_stationary_law():
 @given(beta_min=st.floats(1e-3, 5.0), extra=st.floats(1e-3, 30.0), share=st.floats(1e-6, 1.0))
 def test_vp_inverse_for_any_schedule(beta_min, extra, share):
     process = VariancePreserving(beta_min, beta_min + extra, 1e-6, 1.0)
-    assert process.time_of(process.log_ratio(share)) == pytest.approx(share, rel=1e-12)
+    assert process.time_of(process.log_ratio(share)) == pytest.approx(share, rel=1e-12, abs=0.0)
 
 
 @settings(max_examples=50, deadline=None)
 @given(rate=st.floats(1e-2, 10.0), std=st.floats(1e-2, 100.0), t=st.floats(1e-6, 10.0))
 def test_ou_inverse_for_any_parameters(rate, std, t):
     process = OrnsteinUhlenbeck(rate, std, 1e-6, 10.0)
-    assert process.time_of(process.log_ratio(t)) == pytest.approx(t, rel=1e-12)
+    assert process.time_of(process.log_ratio(t)) == pytest.approx(t, rel=1e-12, abs=0.0)
 
 
 # ---- what is refused ----

@@ -87,7 +87,9 @@ def test_the_map_is_the_optimal_transport_between_the_marginals(make_problem, ga
     start, sigma = process.alpha(process.t_max) * moments.mean, process.sigma(process.t_max)
     # the law N(alpha_T mu, S_T) at t_max becomes N(alpha_0 mu, S_0) exactly
     np.testing.assert_allclose(matrix @ (first / sigma**2) @ matrix.T, last, atol=1e-12 * np.abs(last).max())
-    np.testing.assert_allclose(matrix @ (start / sigma) + shift, process.alpha(process.t_min) * moments.mean, atol=1e-11)
+    np.testing.assert_allclose(
+        matrix @ (start / sigma) + shift, process.alpha(process.t_min) * moments.mean, atol=1e-11
+    )
     # and among the maps that do so, it is the flow's: S_0^(1/2) S_T^(-1/2), symmetric since the S_t commute
     flow = scipy.linalg.sqrtm(last) @ np.linalg.inv(scipy.linalg.sqrtm(first)) * sigma
     np.testing.assert_allclose(matrix, flow, atol=1e-10 * np.abs(flow).max())
