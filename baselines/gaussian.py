@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kfpbench.data.moments import training_moments
+from kfpbench.data.moments import moments_memory, training_moments
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize, Process
 
@@ -32,13 +32,13 @@ class ClosedFormGaussian:
         gain = (spread(end) / spread(start)) ** 0.5
         transport = (moments.basis * gain) @ moments.basis.T
         mean, transport = (
-            torch.as_tensor(part, device=problem.device, dtype=problem.dtype) for part in (moments.mean, transport)
+            torch.tensor(part, device=problem.device, dtype=problem.dtype) for part in (moments.mean, transport)
         )
         return FittedGaussian(process, mean, transport)
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: the matrix and three batches."""
-        return size.itemsize * (size.dimension**2 + 3 * size.batch * size.dimension)
+        """Bytes: the matrix, three batches, and the moments' making."""
+        return moments_memory(size.dimension) + size.itemsize * (size.dimension**2 + 3 * size.batch * size.dimension)
 
 
 @dataclass(frozen=True)

@@ -99,10 +99,11 @@ class ScorePlugin(Protocol):
 class Kernel(Protocol):
     """A radial positive definite kernel k(x, y) = h(|x - y|^2).
 
-    ``profile`` returns h, h' and h'' (derivatives with respect to the squared distance) at squared distances of any
-    shape; every derivative that a generator needs follows from them. ``fit`` resolves data-dependent parameters (a
-    median bandwidth) on points (N, d) and returns a copy. ``smoothness`` is the number of continuous derivatives of
-    k(., c): inf for analytic kernels.
+    ``profile`` returns h, h' and h'' (derivatives with respect to the squared distance), finite, at squared distances
+    of any shape, 0 included; every derivative that a generator needs follows from them. ``fit`` resolves data-dependent
+    parameters (a median bandwidth) on points (N, d) and returns a copy. ``smoothness`` is the number of continuous
+    derivatives that every function of the RKHS has: for Matern-nu the largest integer below nu (3/2: 1, 5/2: 2), inf
+    for analytic kernels; an operator with diffusion needs 2 in strong form, without 1.
     """
 
     smoothness: float

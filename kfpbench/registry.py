@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -49,7 +50,7 @@ class Entry:
         module_name, _, attribute = self.target.partition(":")
         try:
             component = getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:  # a plugin may fail in any way; it is named, and harms no other
+        except (Exception, SystemExit) as error:  # a plugin may fail in any way; it is named, and harms no other
             raise PluginError(
                 f"the {self.kind} component {self.name!r} from {self.origin} cannot be loaded: "
                 f"{type(error).__name__}: {error}",
@@ -178,7 +179,7 @@ def load_plugin_file(path: Path) -> None:
         loaded = True
     except PluginError:
         raise
-    except Exception as error:  # any failure of a stranger's file is reported as that file's
+    except (Exception, SystemExit) as error:  # any failure of a stranger's file is reported as that file's
         raise PluginError(f"plugin file failed while loading: {type(error).__name__}: {error}", where=origin) from error
     finally:
         _loading.pop()
@@ -188,6 +189,12 @@ def load_plugin_file(path: Path) -> None:
             del sys.modules[module_name]
             if earlier_module is not None:
                 sys.modules[module_name] = earlier_module
+
+
+def local_plugins() -> dict[str, str]:
+    """File name and SHA-256 of every local plugin file that has registered a component: what a run depends on."""
+    files = {entry.origin for entry in _local.values() if Path(entry.origin).is_file()}
+    return {Path(origin).name: hashlib.sha256(Path(origin).read_bytes()).hexdigest() for origin in sorted(files)}
 
 
 def _closest(name: str, candidates: object) -> str | None:

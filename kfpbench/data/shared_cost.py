@@ -5,17 +5,17 @@ Without this, the first cell of a run would pay for the data's moments and the o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-_bill: ContextVar[list[float] | None] = ContextVar("kfpbench_shared_cost", default=None)
+_bill: ContextVar[dict[Hashable, float] | None] = ContextVar("kfpbench_shared_cost", default=None)
 
 
 @contextmanager
-def billed() -> Iterator[list[float]]:
-    """Collect the seconds that the block was spared because a shared result was there already."""
-    bill: list[float] = []
+def billed() -> Iterator[dict[Hashable, float]]:
+    """Collect, by result, the seconds that the block was spared because a shared result was there already."""
+    bill: dict[Hashable, float] = {}
     token = _bill.set(bill)
     try:
         yield bill
@@ -23,8 +23,8 @@ def billed() -> Iterator[list[float]]:
         _bill.reset(token)
 
 
-def charge(seconds: float) -> None:
-    """Add what a reused result took when it was computed; without a bill nothing happens."""
+def charge(result: Hashable, seconds: float) -> None:
+    """Enter what a reused result took when it was computed, once a bill; without a bill nothing happens."""
     bill = _bill.get()
     if bill is not None:
-        bill.append(seconds)
+        bill.setdefault(result, seconds)

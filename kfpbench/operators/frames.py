@@ -59,7 +59,9 @@ class RawFrame(Frame):
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
-        self.variance = float(dataset.train.var(axis=0, dtype="float64").mean())
+        # in blocks of columns: a float64 copy of all rows would be larger than the rows
+        blocks = [dataset.train[:, start : start + 64] for start in range(0, dataset.dimension, 64)]
+        self.variance = sum(float(block.var(axis=0, dtype="float64").sum()) for block in blocks) / dataset.dimension
         self._ones = torch.ones(dataset.dimension, device=device, dtype=dtype)
 
     def encode(self, x: Tensor, at: Marginal) -> Tensor:
@@ -104,8 +106,7 @@ class WhitenedFrame(Frame):
     def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
         moments = training_moments(dataset)
         self.mean, self.basis, self.variances = (
-            torch.as_tensor(part, device=device, dtype=dtype)
-            for part in (moments.mean, moments.basis, moments.variances)
+            torch.tensor(part, device=device, dtype=dtype) for part in (moments.mean, moments.basis, moments.variances)
         )
 
     def _spread(self, at: Marginal) -> Tensor:

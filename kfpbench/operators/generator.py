@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
@@ -94,13 +96,20 @@ class FrozenGenerator:
     excess: Tensor
 
 
-def freeze(problem: Problem, options: GeneratorOptions, frame: Frame, at: Marginal, draw: int) -> FrozenGenerator:
+def freeze(
+    problem: Problem,
+    options: GeneratorOptions,
+    frame: Frame,
+    at: Marginal,
+    draw: int,
+    rows: NDArray[np.float32] | None = None,
+) -> FrozenGenerator:
     """Sample the generator at N points of p_t: x_i = alpha x_0 + sigma eps, x_0 a training row drawn with replacement.
 
-    ``draw`` numbers the segment, so that segments see independent points. The pencil is float64. Cost: N score
-    evaluations.
+    ``draw`` numbers the segment, so that segments see independent points; ``rows`` (N_0, d) are the training rows by
+    default. The pencil is float64. Cost: N score evaluations.
     """
-    rows = problem.dataset.train
+    rows = problem.dataset.train if rows is None else rows
     noise = NoiseStream.of_range(
         problem.seed, 0, options.points, rows.shape[1], problem.device, problem.dtype, stream=_FIT_STREAM
     )

@@ -48,11 +48,11 @@ def generator_block(kernel: Kernel, x: Tensor, centres: Tensor, drift: Tensor, d
     _, first, second = kernel.profile(squared)
     along = (drift * (x - origin)).sum(1)[:, None] - drift @ (centres - origin).T  # b_i . delta_ij
     if not bool(diffusion.any()):
-        return first.mul_(2.0).mul_(along)
-    block = first.mul_(2.0).mul_(along.add_(diffusion.sum()))
+        return along.mul_(2.0).mul_(first)
+    block = along.add_(diffusion.sum()).mul_(2.0).mul_(first)
     if bool((diffusion == diffusion[0]).all()):
         weighted = squared.mul_(diffusion[0])
     else:
         root = diffusion.sqrt()
         weighted = squared_distances(x * root, centres * root)
-    return block.add_(second.mul_(4.0).mul_(weighted))
+    return block.add_(weighted.mul_(4.0).mul_(second))  # what the kernel returned stays as it is

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kfpbench.errors import NumericalError, ShapeError
+from kfpbench.errors import NumericalError, ParameterError, ShapeError
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class GalerkinPencil:
     """L phi = drift . grad phi + sum_s diffusion_s d_s^2 phi on weighted points, which are the centres too.
 
     Shapes: points (N, d), drift (N, d), diffusion (d,), weights (N,) positive with sum 1. Raises ShapeError for
-    mismatched shapes and NumericalError for values that are not finite.
+    mismatched shapes, NumericalError for values that are not finite, ParameterError for bad weights or diffusion.
     """
 
     points: Tensor
@@ -36,8 +36,10 @@ class GalerkinPencil:
         for name in ("points", "drift", "diffusion", "weights"):
             if not bool(torch.isfinite(getattr(self, name)).all()):
                 raise NumericalError(f"the pencil's {name} hold NaN or infinity", remedy="Check the score.")
+        if bool((self.diffusion < 0).any()):
+            raise ParameterError("the pencil's diffusion is negative", got=float(self.diffusion.min()), allowed=">= 0")
         if not bool((self.weights > 0).all()) or abs(float(self.weights.sum()) - 1.0) > 1e-6:
-            raise NumericalError("the pencil's weights must be positive with sum 1", got=float(self.weights.sum()))
+            raise ParameterError("the pencil's weights must be positive with sum 1", got=float(self.weights.sum()))
 
     @classmethod
     def uniform(cls, points: Tensor, drift: Tensor, diffusion: Tensor) -> GalerkinPencil:

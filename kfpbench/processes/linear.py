@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 
 from kfpbench.errors import ParameterError
 
+_FORGOTTEN = 1e-60  # below this alpha, (sigma / alpha)^2 and what is made of it leaves the range of floats
+
 
 class LinearProcess(ABC):
     """dx = f(t) x dt + g(t) dw with x_t = alpha_t x_0 + sigma_t eps, eps ~ N(0, I).
@@ -25,6 +27,13 @@ class LinearProcess(ABC):
                 got=(self.t_min, self.t_max),
                 allowed="0 < t_min < t_max",
                 remedy="At t = 0 the score of a point set is not defined.",
+            )
+        if self.alpha(self.t_max) < _FORGOTTEN:
+            raise ParameterError(
+                f"{type(self).__name__}: nothing is left of the data at t_max",
+                got=f"alpha = {self.alpha(self.t_max):.1e}",
+                allowed=f"alpha >= {_FORGOTTEN:.0e}",
+                remedy="Take a smaller t_max or rate.",
             )
 
     @abstractmethod

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from kfpbench.errors import ParameterError
 from kfpbench.processes.linear import LinearProcess
 
 
@@ -23,6 +24,8 @@ class VarianceExploding(LinearProcess):
         sigma_max: Annotated[float, Field(gt=0)] = 80.0,
     ) -> None:
         self.t_min, self.t_max = float(sigma_min), float(sigma_max)
+        if not self.t_min < self.t_max:
+            raise ParameterError("ve: sigma_min must be below sigma_max", got=(self.t_min, self.t_max))
         self._check_times()
 
     def alpha(self, t: float) -> float:

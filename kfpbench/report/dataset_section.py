@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kfpbench.report.aggregate import Group
-from kfpbench.report.columns import PREFERRED, SPEEDS, Column, cost_columns, quality_columns, title_of
+from kfpbench.report.columns import COST_METRICS, PREFERRED, SPEEDS, Column, cost_columns, quality_columns, title_of
 from kfpbench.report.embed import plotly_text
 from kfpbench.report.figures import PHASES, phase_bars
 from kfpbench.report.grids import Embedded, Gallery
@@ -235,7 +235,33 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
         values = sorted({str(group.first.spec[part]) for group in groups if group.first.spec.get(part)})
         if len(values) > 1:
             lines.append(f"Cells differ in {part} ({', '.join(values)}): their times are not comparable.")
-    return lines + _copies(groups)
+    return lines + _small_reference(groups) + _tuned_on_test(groups, references) + _copies(groups)
+
+
+def _small_reference(groups: Sequence[Group]) -> list[str]:
+    """A line when the reference set has fewer rows than there are samples."""
+    asked = max(_sizes(groups), default=0)
+    used = {estimate.n for group in groups for name, estimate in group.estimates.items() if name not in COST_METRICS}
+    fewest = min((n for n in used if n), default=asked)
+    if fewest >= asked:
+        return []
+    return [f"Metrics are at n = {fewest:,}, not {asked:,}: the reference set has no more rows."]
+
+
+def _tuned_on_test(groups: Sequence[Group], references: Sequence[str]) -> list[str]:
+    """A line when a sampler's parameters were swept against the test rows."""
+    swept: dict[str, set[str]] = {}
+    for group in groups:
+        for path, value in group.axes.items():
+            if path.startswith("samplers."):
+                swept.setdefault(path, set()).add(str(value))
+    varied = sorted(path for path, values in swept.items() if len(values) > 1)
+    if not varied or list(references) != ["test"]:
+        return []
+    return [
+        f"Swept against the test rows: {', '.join(varied)}. Choose settings with data.reference: validation, and "
+        "report the chosen ones on the test rows."
+    ]
 
 
 def _copies(groups: Sequence[Group]) -> list[str]:

@@ -106,9 +106,11 @@ def usable_cores() -> int:
 
 
 def git_state(folder: Path | None = None) -> dict[str, Any]:
-    """``commit`` of the checkout around ``folder`` (default: the working directory), and whether it is
-    ``dirty``.
+    """``commit`` of the checkout around ``folder`` (default: that of this package), and whether it is ``dirty``.
+
+    Both are None for a package that is installed outside a checkout.
     """
+    folder = folder or Path(__file__).parent
     commit = _git(["rev-parse", "HEAD"], folder)
     status = None if commit is None else _git(["status", "--porcelain", "--untracked-files=no"], folder)
     return {"commit": commit, "dirty": None if status is None else bool(status)}

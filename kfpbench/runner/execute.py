@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, ParameterError, StoreError
+from kfpbench.registry import local_plugins
 from kfpbench.runner.budget import check_memory, time_budget
 from kfpbench.runner.environment import describe_environment, machine_is_loaded
 from kfpbench.store.records import CellRecord, Status, utc_now
@@ -86,16 +87,18 @@ def run(
         suite = load_suite(suite, overrides=overrides, allow_plugins=allow_plugins)
     cells = select_cells(suite.cells, select) if select else list(suite.cells)
     started = utc_now()
-    folder = _open_folder(Path(out) if out is not None else RUNS / suite.model.name, suite, command, started)
+    folder = _open_folder(Path(out) if out is not None else RUNS / suite.model.name, suite, command, started, force)
     finished = {} if force else {record.cell: record for record in folder.records()}
     _rename(suite.cells, finished, folder)
     todo = [cell for cell in cells if _is_due(finished.get(cell.id), retry_failed)]
     if progress:
         progress.begin(len(cells), len(cells) - len(todo))
+    interrupted = True
     try:
         _run_cells(todo, folder, progress)
+        interrupted = False
     finally:
-        folder.write_manifest({**folder.read_manifest(), "finished": utc_now()})
+        folder.write_manifest({**folder.read_manifest(), "finished": utc_now(), "interrupted": interrupted})
         records = folder.records()
         folder.write_results()
         report = _write_report(folder, records)
@@ -124,7 +127,7 @@ def _is_due(record: CellRecord | None, retry_failed: bool) -> bool:
     return record is None or (retry_failed and record.status in ("failed", "timeout"))
 
 
-def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str) -> RunFolder:
+def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str, force: bool) -> RunFolder:
     from kfpbench.runner.materials import choose_device
 
     devices = {cell.spec["device"] for cell in suite.cells}
@@ -146,6 +149,7 @@ def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str)
         "dtypes": sorted({cell.spec["dtype"] for cell in suite.cells}),
         "command": list(command),
         "environment": describe_environment(device),
+        "plugins": local_plugins(),
         "started": started,
         "notes": [loaded] if loaded else [],
     }
@@ -159,6 +163,15 @@ def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str)
                 got=name,
                 allowed=suite.model.name,
                 remedy="Name another folder with --out; nothing was changed.",
+                where=str(path),
+            )
+        changed = [
+            name for name, digest in manifest["plugins"].items() if old.get("plugins", {}).get(name, digest) != digest
+        ]
+        if changed and not force:
+            raise StoreError(
+                f"the plugin {', '.join(changed)} has changed since this run began: its finished cells are out of date",
+                remedy="Run all cells again with --force, or name another folder with --out; nothing was changed.",
                 where=str(path),
             )
         earlier = [*old.get("earlier", []), {key: old.get(key) for key in ("started", "finished", "environment")}]
@@ -247,4 +260,5 @@ def run_cell(cell: Cell, materials: Materials, folder: RunFolder) -> CellRecord:
 
 def _backend(cell: Cell) -> str:
     block = cell.spec.get("sampler") or cell.spec.get("spectrum") or {}
-    return str((block.get("backend") or {}).get("name", ""))
+    backend = block.get("backend")  # a plugin's own parameter may have that name
+    return str(backend.get("name", "")) if isinstance(backend, dict) else ""

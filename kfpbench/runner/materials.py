@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,7 @@ class Materials:
             self._score = None
             loaded: Dataset = create("datasets", spec["data"]).load()
             loaded = loaded.for_reference(spec["data"]["reference"])
-            self._dataset = key, loaded.with_train_size(spec["data"]["train_size"])
+            self._dataset = key, read_only(loaded.with_train_size(spec["data"]["train_size"]))
         return self._dataset[1]
 
     def problem(self, cell: Cell) -> Problem:
@@ -54,6 +56,19 @@ class Materials:
         return Problem(dataset, process, self._score[1], device, dtype, cell.seed)
 
 
+def read_only(dataset: Dataset) -> Dataset:
+    """The same rows as views that cannot be written: a component must not change what later cells see."""
+
+    def locked(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        view = rows.view()
+        view.setflags(write=False)
+        return view
+
+    return replace(
+        dataset, train=locked(dataset.train), validation=locked(dataset.validation), test=locked(dataset.test)
+    )
+
+
 def choose_device(name: str) -> torch.device:
     """The device that a suite names; auto takes CUDA when there is one. Raises CapabilityError for an absent one."""
     if name == "auto":
@@ -67,6 +82,14 @@ def choose_device(name: str) -> torch.device:
             remedy="Use device: cpu or auto.",
         )
     return device
+
+
+@functools.cache
+def wake(device: torch.device) -> None:
+    """Use linear algebra once on a device: lazy imports, handles and threads are no cell's setup."""
+    matrix = torch.eye(8, dtype=torch.float64, device=device)
+    torch.linalg.eigh(matrix)
+    torch.linalg.eig(matrix @ matrix)
 
 
 def reference_rows(dataset: Dataset, which: str, n: int, seed: int) -> NDArray[np.float32]:

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 
 from kfpbench.data.shared_cost import billed
-from kfpbench.errors import NumericalError, PluginError
+from kfpbench.errors import NumericalError, ParameterError, PluginError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import FittedSampler, Measurement, MetricInput, Problem
 from kfpbench.runner.budget import Deadline
-from kfpbench.runner.materials import Materials, reference_rows
+from kfpbench.runner.materials import Materials, reference_rows, wake
 from kfpbench.runner.memory import MemoryPeak, PeakMemory
 from kfpbench.runner.timing import Stopwatch, TimingSummary, summarise_times, synchroniser, throughput
 from kfpbench.store.records import measurement_entry
@@ -49,8 +49,10 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
     spec = cell.spec
     sampler = create("samplers", spec["sampler"])
     metrics = [create("metrics", block) for block in spec["metrics"]]
+    _check_names(metrics)
     problem = materials.problem(cell)
     outcome.device = str(problem.device)
+    wake(problem.device)
     watch = Stopwatch(problem.device)
     outcome.phases = watch.seconds
     before = problem.score.evaluations
@@ -74,7 +76,7 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
         speed,
         latency,
         sampling_evaluations / len(samples),
-        (outcome.phases["setup"], sum(reused)),
+        (outcome.phases["setup"], sum(reused.values())),
         setup_evaluations,
         memory.result,
         spec["batch_size"],
@@ -83,7 +85,22 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
     with watch.phase("metrics"):
         _check_finite(samples)
         outcome.reference = reference_rows(problem.dataset, spec["data"]["reference"], spec["n_samples"], cell.seed)
-        outcome.measurements += _quality(metrics, cell, problem, samples, outcome.reference, deadline)
+        n = min(len(samples), len(outcome.reference))
+        if n < len(samples):
+            outcome.details["notes"] = [f"metrics at n = {n} of {len(samples)}: the reference set has no more rows"]
+        outcome.measurements += _quality(metrics, cell, problem, samples[:n], outcome.reference[:n], deadline)
+
+
+def _check_names(metrics: list[Any]) -> None:
+    """Refuse two metrics that report the same name before any work is done for them."""
+    names = [name for metric in metrics for name in metric.outputs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ParameterError(
+            f"two metrics report {', '.join(twice)}",
+            allowed="each metric once a cell",
+            remedy="Sweep the metric's parameters over cells with `grid`, or drop one.",
+        )
 
 
 def _stream(problem: Problem, start: int, stop: int) -> NoiseStream:
@@ -92,10 +109,13 @@ def _stream(problem: Problem, start: int, stop: int) -> NoiseStream:
 
 def _warm_up(fitted: FittedSampler, problem: Problem, batch: int) -> None:
     synchronise = synchroniser(problem.device)
-    begin = time.perf_counter()
-    fitted.sample(_stream(problem, 0, 1))
-    synchronise()
-    if problem.device.type != "cpu" or (time.perf_counter() - begin) * batch < _WARM_BATCH_SECONDS:
+    seconds = 0.0
+    for _ in range(2):  # the first call may compile; the second one's time is the prediction
+        begin = time.perf_counter()
+        fitted.sample(_stream(problem, 0, 1))
+        synchronise()
+        seconds = time.perf_counter() - begin
+    if problem.device.type != "cpu" or seconds * batch < _WARM_BATCH_SECONDS:
         fitted.sample(_stream(problem, 0, batch))
 
 
@@ -175,10 +195,9 @@ def _costs(
         Measurement("setup_seconds", sum(setup), unit="s", details={"measured": setup[0], "shared": setup[1]}),
         Measurement("setup_nfe", float(setup_evaluations), details={"what": "rows evaluated by the score in the fit"}),
     ]
-    if memory.peak is not None:
-        increase = None if memory.increase is None else memory.increase / _MIB
-        details = {"source": memory.source, "increase_mib": increase, "note": memory.note}
-        measured.append(Measurement("peak_memory_mib", memory.peak / _MIB, unit="MiB", details=details))
+    if memory.peak is not None and memory.increase is not None:
+        details = {"source": memory.source, "process_peak_mib": memory.peak / _MIB, "note": memory.note}
+        measured.append(Measurement("peak_memory_mib", memory.increase / _MIB, unit="MiB", details=details))
     return [measurement_entry(one, "lower") for one in measured]
 
 
@@ -195,13 +214,15 @@ def _quality(
     reference: NDArray[np.float32],
     deadline: Deadline,
 ) -> list[dict[str, Any]]:
-    n = min(len(samples), len(reference))
     dataset = problem.dataset
     which = cell.spec["data"]["reference"]
-    given = MetricInput(samples[:n], reference[:n], dataset.train, dataset, f"{dataset.name}/{which}", cell.seed)
     entries = []
     for metric in metrics:
         deadline.check()
+        # copies: what one metric does to its rows is not what the next one, or the disk, gets
+        given = MetricInput(
+            samples.copy(), reference.copy(), dataset.train, dataset, f"{dataset.name}/{which}", cell.seed
+        )
         for measurement in metric.evaluate(given):
             entries.append(measurement_entry(measurement, metric.outputs.get(measurement.metric, "neither")))
     return entries

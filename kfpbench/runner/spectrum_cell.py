@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kfpbench.protocols import Measurement
-from kfpbench.runner.materials import Materials
+from kfpbench.runner.materials import Materials, wake
 from kfpbench.runner.memory import PeakMemory
 from kfpbench.runner.sample_cell import Outcome
 from kfpbench.runner.timing import Stopwatch
@@ -17,6 +17,8 @@ def run_spectrum_cell(cell: Cell, materials: Materials, outcome: Outcome) -> Non
     task = create("spectrum", cell.spec["spectrum"])
     problem = materials.problem(cell)
     outcome.device = str(problem.device)
+    outcome.details["data"] = {"fingerprint": problem.dataset.fingerprint, "notes": list(problem.dataset.notes)}
+    wake(problem.device)
     watch = Stopwatch(problem.device)
     outcome.phases = watch.seconds
     before = problem.score.evaluations
@@ -26,8 +28,8 @@ def run_spectrum_cell(cell: Cell, materials: Materials, outcome: Outcome) -> Non
         Measurement("setup_seconds", watch.seconds["setup"], unit="s"),
         Measurement("setup_nfe", float(problem.score.evaluations - before)),
     ]
-    if memory.result.peak is not None:
-        measured.append(Measurement("peak_memory_mib", memory.result.peak / 2**20, unit="MiB"))
+    if memory.result.increase is not None:
+        measured.append(Measurement("peak_memory_mib", memory.result.increase / 2**20, unit="MiB"))
     outcome.measurements += [measurement_entry(one, "lower") for one in measured]
     for number, (value, residual) in enumerate(zip(spectrum.values, spectrum.residuals, strict=True), start=1):
         outcome.measurements += [

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from kfpbench.data.moments import moments_memory
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs, Eigensolver
 from kfpbench.errors import NumericalError, ParameterError
 from kfpbench.noise import NoiseStream
@@ -18,19 +19,21 @@ from kfpbench.protocols import Backend, Kernel, Problem, ProblemSize
 from kfpbench.registry import resolve
 
 _DEFAULT_OPERATOR = GeneratorOptions()
+_COLUMNS = 256  # coordinates whose complex coefficients are in memory at a time
 _ROUNDING = 1e-4  # of the points' standard deviation; beyond it a segment is evaluated in float64
 
 
 class Koopman:
     """y_end = m y + sum_k phi_k(y) c_k + s xi over each segment, phi_k the generator's eigenfunctions.
 
-    m is the exact linear flow of the frame, s the conditional covariance of its Gaussian part (0 for eta = 0), and
+    m is the exact linear flow of the frame, s the conditional standard deviation of its Gaussian part (0 for eta = 0),
 
         c_k = D e^(-kappa D) varphi_1((lambda_k + kappa) D) <psi_k, B>,  varphi_1(z) = (e^z - 1) / z,
 
     is the exact integral of the mean excess drift B under the frozen operator over the segment's length D; with
-    kappa = 0 it is the displacement D varphi_1(D L) b. ``rank`` keeps the slowest eigenpairs (a conjugate pair whole):
-    null keeps all, 0 none, which in the whitened frame with eta = 0 is the closed-form Gaussian sampler.
+    kappa = 0 it is the displacement D varphi_1(D L) b. ``rank`` keeps the slowest eigenpairs, the constant function
+    among them, a conjugate pair whole: null keeps all, 0 none, which in the whitened frame with eta = 0 is the
+    closed-form Gaussian sampler.
 
     Setup: N x segments score evaluations and one eigenproblem a segment. Sampling: no score evaluation, O(N d) for each
     image and segment. Source: Wu and Kawahara, Entropy 28(3):290 (2026), for the idea; the formulas are this project's.
@@ -79,14 +82,17 @@ class Koopman:
 
     def working_memory(self, size: ProblemSize) -> int:
         """Bytes: the frame, three batches, and with rank > 0 the steps and one eigenproblem, both at most float64."""
-        frame = size.dimension**2 if self.operator.frame == "whitened" else size.dimension
+        whitened = self.operator.frame == "whitened"
+        moments = moments_memory(size.dimension) if whitened else 0
+        frame = size.dimension**2 if whitened else size.dimension
         batch = 3 * size.batch * size.dimension
         if self.rank == 0:
-            return size.itemsize * (frame + batch)
+            return moments + size.itemsize * (frame + batch)
         points = self.operator.points
         steps = self.operator.span_count * 2 * points * size.dimension + points * size.batch
-        eigenproblem = 8 * points**2 + 6 * points * size.dimension
-        return size.itemsize * (frame + batch) + 8 * (steps + eigenproblem)
+        # Gram matrices and complex eigenvectors at full rank; points, drifts and folded coefficients
+        eigenproblem = 18 * points**2 + 10 * points * size.dimension + 8 * points * min(_COLUMNS, size.dimension)
+        return moments + size.itemsize * (frame + batch + steps) + 8 * eigenproblem
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,12 @@ def expand_displacement(
     """
     coefficients = pairs.coefficients(frozen.excess)  # (K, d)
     rates = -decay.log() / length  # (d,): the constant kappa with the exact linear flow
-    exponent = (pairs.values[:, None] + rates) * length  # (K, d)
-    folded = (pairs.right @ (coefficients * _varphi_1(exponent) * (length * decay))).real  # (r + 1, d)
+    blocks = []
+    for columns in torch.arange(len(rates), device=rates.device).split(_COLUMNS):
+        exponent = (pairs.values[:, None] + rates[columns]) * length  # (K, columns)
+        weighted = coefficients[:, columns] * _varphi_1(exponent) * (length * decay[columns])
+        blocks.append((pairs.right @ weighted).real)
+    folded = torch.cat(blocks, dim=1)  # (r + 1, d)
     weights = pairs.transform @ folded[1:]
     constant = folded[0] - pairs.offset @ folded[1:]
     growth = float(torch.exp(pairs.values.real.max() * length)) if len(pairs.values) else 1.0
@@ -138,7 +148,7 @@ def expand_displacement(
     rounding = torch.finfo(dtype).eps * float(weights.norm(dim=0).max())
     wide = dtype if rounding <= _ROUNDING * spread else torch.float64
     diagnostics = {**pairs.diagnostics, "kept": len(pairs.values), "largest_growth": growth}
-    diagnostics["flagged"] = sum(bool(flag) for flag in pairs.flags)
+    diagnostics["doubtful"] = sum(bool(flag) for flag in pairs.flags)
     diagnostics["evaluated_in"] = str(wide).removeprefix("torch.")
     return Displacement(
         pairs.kernel, pairs.backend, pairs.centres.to(wide), weights.to(wide), constant.to(wide), diagnostics

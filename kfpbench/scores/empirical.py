@@ -28,7 +28,7 @@ class EmpiricalScore:
 
     def bind(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> BoundEmpiricalScore:
         """Put the centred training rows on a device."""
-        rows = torch.as_tensor(dataset.train, device=device, dtype=dtype)
+        rows = torch.tensor(dataset.train, device=device, dtype=dtype)  # a copy: it is centred in place
         return BoundEmpiricalScore(rows, self.tile)
 
     def working_memory(self, size: ProblemSize) -> int:
@@ -38,12 +38,12 @@ class EmpiricalScore:
 
 
 class BoundEmpiricalScore(CountedScore):
-    """The empirical score on a device; ``rows`` (N, d) are kept centred, which keeps the distances accurate."""
+    """The empirical score on a device; it takes ``rows`` (N, d) over and keeps them centred, for accuracy."""
 
     def __init__(self, rows: Tensor, tile: int) -> None:
         super().__init__()
         self.mean = rows.mean(dim=0)
-        self.rows = rows - self.mean
+        self.rows = rows.sub_(self.mean)
         self.half_norms = 0.5 * self.rows.square().sum(dim=1)
         self.tile = tile
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kfpbench.data.dataset import Dataset
-from kfpbench.data.moments import training_moments
+from kfpbench.data.moments import moments_memory, training_moments
 from kfpbench.protocols import ProblemSize
 from kfpbench.scores.counted import CountedScore
 
@@ -22,14 +22,13 @@ class GaussianScore:
         """Put the moments of the training rows on a device."""
         moments = training_moments(dataset)
         mean, basis, variances = (
-            torch.as_tensor(part, device=device, dtype=dtype)
-            for part in (moments.mean, moments.basis, moments.variances)
+            torch.tensor(part, device=device, dtype=dtype) for part in (moments.mean, moments.basis, moments.variances)
         )
         return BoundGaussianScore(mean, basis, variances)
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: the axes, and five batches of rows."""
-        return size.itemsize * (size.dimension**2 + 5 * size.batch * size.dimension)
+        """Bytes: the axes, five batches of rows, and the moments' making."""
+        return moments_memory(size.dimension) + size.itemsize * (size.dimension**2 + 5 * size.batch * size.dimension)
 
 
 class BoundGaussianScore(CountedScore):

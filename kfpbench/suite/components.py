@@ -45,7 +45,7 @@ class Checked:
 class _ConstructionError(Exception):
     """A constructor refused its parameters; carries the path of its block."""
 
-    def __init__(self, path: Path, names: tuple[str, ...], error: Exception) -> None:
+    def __init__(self, path: Path, names: tuple[str, ...], error: Exception | SystemExit) -> None:
         super().__init__(str(error))
         self.path = path
         self.names = names
@@ -83,7 +83,10 @@ def check_construction(kind: str, block: dict[str, Any]) -> Problem | None:
             return component(**arguments)
         except (CapabilityError, DataError):
             raise
-        except Exception as error:  # a plugin's constructor may fail in any way; it is reported at its block
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a plugin's constructor may fail in any way
             raise _ConstructionError(path, tuple(arguments), error) from error
 
     try:

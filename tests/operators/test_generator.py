@@ -223,5 +223,24 @@ def test_pencil_values_are_finite(name, value):
 @pytest.mark.parametrize("weights", [[0.5, 0.6], [0.5, 0.4], [1.5, -0.5], [1.0, 0.0]])
 def test_weights_are_a_probability(weights):
     zeros = torch.zeros((2, 1), dtype=F64)
-    with pytest.raises(NumericalError, match="weights"):
+    with pytest.raises(ParameterError, match="weights"):
         GalerkinPencil(zeros, zeros, torch.ones(1, dtype=F64), torch.tensor(weights, dtype=F64))
+
+
+def test_negative_diffusion_is_refused():
+    points = torch.randn(5, 2, dtype=F64)
+    with pytest.raises(ParameterError, match="diffusion"):
+        GalerkinPencil.uniform(points, points, torch.tensor([1.0, -1.0], dtype=F64))
+
+
+def test_points_come_from_the_rows_that_are_given():
+    """Held-out residuals rest on it: at low noise every point lies beside the row that it was made from."""
+    given = problem(VarianceExploding(1e-3, 10.0))
+    at = marginal(given.process, given.process.t_min)
+    options = GeneratorOptions(points=200, frame="raw")
+    frame = FRAMES["raw"](DATA, CPU, F64)
+    for half in (DATA.train[::2], DATA.train[1::2]):
+        points = freeze(given, options, frame, at, 0, half).pencil.points
+        nearest = torch.cdist(points, torch.tensor(half, dtype=F64)).min(dim=1).values
+        # |eps|^2 is chi-square with 2 degrees of freedom: P(|eps| > 6) = e^-18 for each of 200 points
+        assert float(nearest.max()) < 6.0 * at.sigma

@@ -135,12 +135,19 @@ def test_ou_inverse_for_any_parameters(rate, std, t):
 # ---- what is refused ----
 
 
+def test_a_process_that_forgets_the_data_altogether_is_refused():
+    with pytest.raises(ParameterError, match="nothing is left of the data"):
+        OrnsteinUhlenbeck(t_max=800.0)
+    with pytest.raises(ParameterError, match="nothing is left of the data"):
+        VariancePreserving(beta_max=1000.0)
+
+
 @pytest.mark.parametrize(
     "interval", [(0.0, 1.0), (-1.0, 1.0), (1.0, 1.0), (2.0, 1.0), (1e-3, math.inf), (math.nan, 1.0)]
 )
 def test_empty_or_unbounded_intervals(interval):
     low, high = interval
-    with pytest.raises(ParameterError, match="time interval"):
+    with pytest.raises(ParameterError, match=r"time interval|sigma_min must be below"):
         VarianceExploding(low, high)
     with pytest.raises(ParameterError, match="time interval"):
         VariancePreserving(t_min=low, t_max=high)

@@ -91,9 +91,7 @@ def test_an_impossible_limit_is_refused(limit):
 
 
 @unix
-@pytest.mark.parametrize(
-    ("outer", "inner", "first"), [(5, 0.05, "inner"), (0.05, 5, "outer"), (0.05, 0.05, "outer")]
-)
+@pytest.mark.parametrize(("outer", "inner", "first"), [(5, 0.05, "inner"), (0.05, 5, "outer"), (0.05, 0.05, "outer")])
 def test_of_nested_budgets_the_one_that_ends_first_raises(outer, inner, first):
     begin = time.monotonic()
     with pytest.raises(CellTimeout, match=first), time_budget(outer, "outer"), time_budget(inner, "inner"):

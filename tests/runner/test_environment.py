@@ -66,9 +66,7 @@ def test_no_path_is_recorded(described):
 def test_a_checkout_has_a_commit_and_may_be_dirty(tmp_path):
     def git(*arguments):
         identity = ["-c", "user.name=n", "-c", "user.email=e@x", "-c", "commit.gpgsign=false"]
-        done = subprocess.run(
-            ["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
-        )
+        done = subprocess.run(["git", *identity, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
     try:

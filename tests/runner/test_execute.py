@@ -84,6 +84,11 @@ class Secretive(Base):
     def fit(self, problem):
         return Fitted(problem, about=object())
 
+@kfpbench.register("samplers", "vandal")
+class Vandal(Base):
+    def fit(self, problem):
+        problem.dataset.train[:] = 0.0
+
 @kfpbench.register("samplers", "silent")
 class Silent(Base):
     def fit(self, problem):
@@ -128,7 +133,7 @@ SUITE: dict[str, Any] = {
     "latency_repeats": 2,
     "device": "cpu",
 }
-BROKEN = ("raises", "leaves", "nan", "wide", "short", "arrays", "hangs", "secretive")
+BROKEN = ("raises", "leaves", "nan", "wide", "short", "arrays", "hangs", "secretive", "vandal")
 
 
 @contextmanager
@@ -227,6 +232,7 @@ def test_failures_stop_no_other_cell(broken: tuple[Bench, RunResult]) -> None:
         ("short", "PluginError: the sampler returned rows of the wrong shape; got (15, 2)"),
         ("arrays", "PluginError: the sampler returned no tensor; got 'ndarray'"),
         ("secretive", "StoreError: details.sampler.about: a value cannot be stored; got 'object'"),
+        ("vandal", "ValueError: assignment destination is read-only"),
         ("hangs", "cell hangs ran longer than its time budget"),
         ("unable", "not in this plane; got 2; allowed: 3"),
         ("silent", "no reason was given"),
@@ -335,14 +341,34 @@ def test_an_interrupt_keeps_what_is_finished(bench: Bench) -> None:
         bench.run(samplers)
     assert set(kfpbench.load_run(bench.out)["label"]) == {"gaussian"}
     assert "gaussian" in (bench.out / "report.html").read_text()
-    assert "finished" in RunFolder.open(bench.out).read_manifest()
+    assert RunFolder.open(bench.out).read_manifest()["interrupted"] is True
     bench.switch("")
     log = bench.log
     result = bench.run(samplers)
     assert [record.label for record in result.records] == ["gaussian", "s1"]
     assert result.exit_code == 0
+    assert RunFolder.open(bench.out).read_manifest()["interrupted"] is False
     assert bench.log.startswith(log)
     assert len(bench.log.splitlines()) == 2
+
+
+def test_an_edited_plugin_makes_the_folder_out_of_date(bench: Bench) -> None:
+    bench.run(bench.switched(1))
+    before = snapshot(bench.out)
+    (bench.folder / "plugin.py").write_text(PLUGIN + "# edited\n")
+    with pytest.raises(StoreError, match=r"the plugin plugin\.py has changed"):
+        bench.run(bench.switched(1))
+    assert snapshot(bench.out) == before
+    bench.run(bench.switched(1), force=True)
+    assert bench.fitted == [1, 1]
+    bench.run(bench.switched(1))
+    assert bench.fitted == []
+
+
+def test_a_larger_budget_makes_no_other_cell(bench: Bench) -> None:
+    bench.run(bench.switched(1))
+    bench.run(bench.switched(1), {"budget": {"seconds": 1000.0}})
+    assert bench.fitted == [1]
 
 
 def test_a_half_written_line_is_dropped_and_its_cell_run_again(bench: Bench) -> None:

@@ -66,9 +66,7 @@ def test_few_values_give_minimum_to_maximum_and_say_so():
     assert (summarise_times(range(6)).ci_low, summarise_times(range(6)).ci_high) == (0, 5)
 
 
-@pytest.mark.parametrize(
-    ("values", "median"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0, 2.0, 3.0], 2.5), ([7.0], 7.0)]
-)
+@pytest.mark.parametrize(("values", "median"), [([3.0, 1.0, 2.0], 2.0), ([4.0, 1.0, 2.0, 3.0], 2.5), ([7.0], 7.0)])
 def test_summary_of_known_values(values, median):
     summary = summarise_times(values)
     assert (summary.median, summary.minimum, summary.n) == (median, min(values), len(values))

@@ -17,9 +17,7 @@ def test_an_appended_record_is_there_for_another_process(log, make_record):
     reader = "import sys; print(sum(1 for _ in open(sys.argv[1])))"
     for count in (1, 2):
         log.append(make_record(f"c{count}"))
-        seen = subprocess.run(
-            [sys.executable, "-c", reader, log.path], capture_output=True, text=True, check=True
-        )
+        seen = subprocess.run([sys.executable, "-c", reader, log.path], capture_output=True, text=True, check=True)
         assert int(seen.stdout) == count
     assert [record.cell for record in log.read().records] == ["c1", "c2"]
 

@@ -24,9 +24,7 @@ def run(tmp_path):
 @pytest.fixture
 def filled(run, make_record):
     run.append(make_record("c1", axes={"sampler.rank": 16, "sampler.kernel": {"name": "rbf"}}))
-    run.append(
-        make_record("c0", axes={}, measurements=[{"metric": "m", "value": math.inf, "ci_low": math.nan}])
-    )
+    run.append(make_record("c0", axes={}, measurements=[{"metric": "m", "value": math.inf, "ci_low": math.nan}]))
     run.append(make_record("c2", status="timeout", reason="too slow", measurements=[]))
     return run
 

@@ -101,9 +101,7 @@ def test_each_point_is_drawn_at_its_place_in_its_colour():
     # and nowhere else: sample-coloured pixels inside the plot lie within a dot of a sample
     inside = np.asarray(picture).astype(int)
     ys, xs = np.nonzero(np.abs(inside - SAMPLE_COLOUR).max(axis=-1) < 60)
-    plot = (
-        (xs > MARGIN_LEFT) & (xs < CANVAS - MARGIN_RIGHT) & (ys > MARGIN_TOP) & (ys < CANVAS - MARGIN_BOTTOM)
-    )
+    plot = (xs > MARGIN_LEFT) & (xs < CANVAS - MARGIN_RIGHT) & (ys > MARGIN_TOP) & (ys < CANVAS - MARGIN_BOTTOM)
     spots = np.stack([xs[plot], ys[plot]], axis=1)
     distances = np.linalg.norm(spots[:, None] - frame.pixels(samples)[None], axis=-1).min(axis=1)
     assert distances.max() < 3.5
