@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from kfpbench.data.dataset import Dataset
+    from kfpbench.data.dataset import Dataset, Reference
     from kfpbench.noise import NoiseStream
 
 KINDS = (
@@ -45,11 +45,14 @@ class ProblemSize:
 
 @runtime_checkable
 class DatasetPlugin(Protocol):
-    """Loads rows. ``size`` answers (training rows, dimension) without reading a file, for plans and dry runs."""
+    """Loads rows. ``size`` answers (training rows, dimension) without reading a file, for plans and dry runs.
+
+    ``load`` splits; against ``reference`` test the validation rows are training rows too, which ``size`` counts.
+    """
 
     def load(self) -> Dataset: ...
 
-    def size(self) -> tuple[int, int]: ...
+    def size(self, reference: Reference = "validation") -> tuple[int, int]: ...
 
 
 @runtime_checkable

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import functools
-import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -189,12 +188,6 @@ def load_plugin_file(path: Path) -> None:
             del sys.modules[module_name]
             if earlier_module is not None:
                 sys.modules[module_name] = earlier_module
-
-
-def local_plugins() -> dict[str, str]:
-    """File name and SHA-256 of every local plugin file that has registered a component: what a run depends on."""
-    files = {entry.origin for entry in _local.values() if Path(entry.origin).is_file()}
-    return {Path(origin).name: hashlib.sha256(Path(origin).read_bytes()).hexdigest() for origin in sorted(files)}
 
 
 def _closest(name: str, candidates: object) -> str | None:

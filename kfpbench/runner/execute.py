@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, ParameterError, StoreError
-from kfpbench.registry import local_plugins
 from kfpbench.runner.budget import check_memory, time_budget
 from kfpbench.runner.environment import describe_environment, machine_is_loaded
 from kfpbench.store.records import CellRecord, Status, utc_now
@@ -149,7 +148,7 @@ def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str,
         "dtypes": sorted({cell.spec["dtype"] for cell in suite.cells}),
         "command": list(command),
         "environment": describe_environment(device),
-        "plugins": local_plugins(),
+        "plugins": suite.plugins,
         "started": started,
         "notes": [loaded] if loaded else [],
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import json
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from kfpbench.data.dataset import Dataset
 from kfpbench.errors import CapabilityError
-from kfpbench.protocols import BoundScore, DatasetPlugin, Problem, ProblemSize
+from kfpbench.protocols import BoundScore, Problem, ProblemSize
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
 
@@ -107,7 +106,7 @@ def predict_memory(cell: Cell) -> int:
     A smaller ``train_size`` makes the score smaller, not the data, which are loaded whole; held-out rows are not known.
     """
     spec = cell.spec
-    rows, dimension = _loaded_size(create("datasets", spec["data"]), spec["data"]["reference"])
+    rows, dimension = create("datasets", spec["data"]).size(spec["data"]["reference"])
     train = spec["data"]["train_size"] or rows
     itemsize = _DTYPES[spec["dtype"]].itemsize
     size = ProblemSize(train, dimension, min(spec["batch_size"], spec["n_samples"]), itemsize)
@@ -115,10 +114,3 @@ def predict_memory(cell: Cell) -> int:
     data = 4 * rows * dimension
     samples = 8 * spec["n_samples"] * dimension if cell.kind == "sample" else 0  # the batches, and all in one array
     return int(data + samples + create("scores", spec["score"]).working_memory(size) + actor.working_memory(size))
-
-
-def _loaded_size(dataset: DatasetPlugin, reference: str) -> tuple[int, int]:
-    """(training rows, d); a data set that can tell says how many rows it has against that reference."""
-    if "reference" in inspect.signature(dataset.size).parameters:
-        return dataset.size(reference=reference)  # type: ignore[call-arg]
-    return dataset.size()

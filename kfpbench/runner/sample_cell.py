@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from kfpbench.data.shared_cost import billed
-from kfpbench.errors import NumericalError, ParameterError, PluginError
+from kfpbench.errors import NumericalError, PluginError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import FittedSampler, Measurement, MetricInput, Problem
 from kfpbench.runner.budget import Deadline
@@ -49,7 +49,6 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
     spec = cell.spec
     sampler = create("samplers", spec["sampler"])
     metrics = [create("metrics", block) for block in spec["metrics"]]
-    _check_names(metrics)
     problem = materials.problem(cell)
     outcome.device = str(problem.device)
     wake(problem.device)
@@ -89,18 +88,6 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
         if n < len(samples):
             outcome.details["notes"] = [f"metrics at n = {n} of {len(samples)}: the reference set has no more rows"]
         outcome.measurements += _quality(metrics, cell, problem, samples[:n], outcome.reference[:n], deadline)
-
-
-def _check_names(metrics: list[Any]) -> None:
-    """Refuse two metrics that report the same name before any work is done for them."""
-    names = [name for metric in metrics for name in metric.outputs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ParameterError(
-            f"two metrics report {', '.join(twice)}",
-            allowed="each metric once a cell",
-            remedy="Sweep the metric's parameters over cells with `grid`, or drop one.",
-        )
 
 
 def _stream(problem: Problem, start: int, stop: int) -> NoiseStream:

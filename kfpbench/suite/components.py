@@ -62,6 +62,11 @@ def component_entry(kind: str, name: str) -> Entry:
     return spectrum_entry() if kind == "spectrum" else find(kind, name)
 
 
+def outputs_of(kind: str, name: str) -> list[str]:
+    """The names under which a component reports, when it says so: those of a metric's class."""
+    return list(getattr(component_entry(kind, name).load(), "outputs", {}))
+
+
 def check_block(kind: str, raw: object, *, in_place: bool = False) -> Checked:
     """Check one component block, without building anything; paths of problems start at the block.
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from kfpbench.errors import SuiteError
 from kfpbench.suite.cell import Cell, cell_id, without_negative_zero
-from kfpbench.suite.components import Checked, check_block, check_construction
+from kfpbench.suite.components import Checked, check_block, check_construction, outputs_of
 from kfpbench.suite.grid import Axis, Setting, combinations, count, read_axes
 from kfpbench.suite.paths import PathError, label_of, set_path
 from kfpbench.suite.places import Places
@@ -187,11 +187,19 @@ class _Expansion:
         if not isinstance(raw, list):
             take([Problem(("metrics",), "metrics is not a list", got=raw, allowed="a list of metrics")])
             return []
-        blocks = []
+        blocks: list[Any] = []
+        owners: dict[str, int] = {}  # by the names that metrics report, which one comes with which
         for index, item in enumerate(raw):
             block = self.component("metrics", item, ("metrics", index), take, in_place=False)
             if block is not None and block in blocks:
                 take([Problem(("metrics", index), "the same metric twice", got=item, remedy="Remove one.")])
+            reported = [] if block is None else outputs_of("metrics", block["name"])
+            clash = next((name for name in reported if name in owners), None)
+            if clash is not None and block not in blocks:
+                problem = f"the metric {clash} is reported by metrics.{owners[clash]} too"
+                remedy = "A cell has each metric once: sweep its parameters over cells with `grid`, or drop one."
+                take([Problem(("metrics", index), problem, got=item, remedy=remedy)])
+            owners |= dict.fromkeys(reported, index)
             blocks.append(block)
         return blocks
 

@@ -4,6 +4,7 @@ before all is valid."""
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,8 +29,9 @@ from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS
 class Suite:
     """A valid suite.
 
-    ``text`` is the file as written and ``included`` the files merged underneath, by name; ``document`` is
-    the merged mapping with overrides applied; ``model`` its validated form; ``cells`` the plan, in order.
+    ``text`` is the file as written and ``included`` the files merged underneath, by name; ``plugins`` the SHA-256 of
+    the plugin files; ``document`` is the merged mapping with overrides applied, ``model`` its validated form and
+    ``cells`` the plan, in order.
     """
 
     path: FilePath | None
@@ -41,6 +43,7 @@ class Suite:
     shared: dict[str, str] = field(default_factory=dict)
     included: dict[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    plugins: dict[str, str] = field(default_factory=dict)
     places: Places = field(default_factory=Places, repr=False)
 
 
@@ -97,7 +100,7 @@ def _finish(
 ) -> Suite:
     document, places = merged.data, merged.places
     _check_version(document, places)
-    _load_plugins(document, places, folder, allow_plugins)
+    plugins = _load_plugins(document, places, folder, allow_plugins)
     _spell_out_names(document)
     apply_overrides(document, places, overrides)
     _spell_out_names(document)
@@ -116,6 +119,7 @@ def _finish(
         shared=plan.shared,
         included=merged.texts,
         overrides=tuple(overrides),
+        plugins=plugins,
         places=places,
     )
 
@@ -132,11 +136,16 @@ def _check_version(document: dict[str, Any], places: Places) -> None:
         )
 
 
-def _load_plugins(document: dict[str, Any], places: Places, folder: FilePath | None, allow_plugins: bool) -> None:
-    """Run the plugin files of the suite, each found from the folder of the file that names it."""
+def _load_plugins(
+    document: dict[str, Any], places: Places, folder: FilePath | None, allow_plugins: bool
+) -> dict[str, str]:
+    """Run the plugin files of the suite, each found from the folder of the file that names it.
+
+    Returns the SHA-256 of each by the name that the suite gives it.
+    """
     names = document.get("plugins")
     if not isinstance(names, list) or not names:
-        return  # absent, or of a wrong type, which the schema reports
+        return {}  # absent, or of a wrong type, which the schema reports
     if not allow_plugins:
         raise SuiteError(
             "the suite wants to run Python files of its own",
@@ -144,6 +153,7 @@ def _load_plugins(document: dict[str, Any], places: Places, folder: FilePath | N
             remedy="If you trust them, pass --allow-plugins (allow_plugins=True from Python).",
             where=places.where(("plugins",), at_key=True),
         )
+    digests = {}
     for index, name in enumerate(names):
         if not isinstance(name, str):
             continue
@@ -156,6 +166,8 @@ def _load_plugins(document: dict[str, Any], places: Places, folder: FilePath | N
             load_plugin_file(start / name)
         except PluginError as error:
             raise SuiteError(str(error), where=where) from error
+        digests[name] = hashlib.sha256((start / name).read_bytes()).hexdigest()
+    return digests
 
 
 def _spell_out_names(document: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ class Unreadable:
     def load(self):
         raise AssertionError("read")
 
-    def size(self):
+    def size(self, reference):
         return 100, 2
 
 @kfpbench.register("samplers", "slow")

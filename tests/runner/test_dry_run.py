@@ -32,7 +32,7 @@ def _unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
         def load(self) -> None:
             raise AssertionError("a dry run has read data")
 
-        def size(self) -> tuple[int, int]:
+        def size(self, reference: str = "validation") -> tuple[int, int]:
             return 2**20, 1024
 
     @registry.register("samplers", "unable")

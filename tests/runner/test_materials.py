@@ -152,7 +152,7 @@ def test_the_prediction_loads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert predict_memory(cell(data={"name": "digits"}, score="empirical")) > 0
 
 
-def test_a_data_set_need_not_know_of_references(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predicted_memory_counts_the_data_and_the_samples(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_local", dict(registry._local))
 
     @registry.register("datasets", "plain_size")
@@ -160,7 +160,7 @@ def test_a_data_set_need_not_know_of_references(monkeypatch: pytest.MonkeyPatch)
         def load(self) -> None:
             raise AssertionError("loaded")
 
-        def size(self) -> tuple[int, int]:
+        def size(self, reference: str = "validation") -> tuple[int, int]:
             return 1000, 10
 
     small, large = cells(data="plain_size", score="gaussian", grid={"n_samples": [10, 11]}, batch_size=5)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from kfpbench import registry
-from kfpbench.errors import CellTimeout, NumericalError, ParameterError, PluginError
+from kfpbench.errors import CellTimeout, NumericalError, PluginError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Measurement, MetricInput, Problem, ProblemSize
 from kfpbench.runner.budget import Deadline
@@ -236,19 +236,6 @@ def test_an_error_of_a_metric_is_let_through_with_the_samples_kept(log: Log) -> 
     with pytest.raises(ZeroDivisionError):
         execute(outcome=outcome)
     assert outcome.samples is not None
-
-
-def test_two_metrics_of_one_name_are_refused_before_any_work(log: Log) -> None:
-    class Again:
-        outputs = {"up": "lower"}  # noqa: RUF012
-
-        def evaluate(self, data: MetricInput) -> list[Measurement]:
-            return [Measurement("up", 1.0)]
-
-    registry.register("metrics", "again")(Again)
-    with pytest.raises(ParameterError, match="two metrics report up"):
-        execute(metrics=["logged", "again"])
-    assert log.asked == []
 
 
 def test_what_a_metric_does_to_its_rows_stays_with_it(log: Log) -> None:

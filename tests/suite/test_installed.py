@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from kfpbench.errors import SuiteError
 from kfpbench.protocols import KINDS
 from kfpbench.registry import available
 from kfpbench.suite.components import check_block, create
@@ -43,3 +44,16 @@ def test_a_suite_of_built_in_components() -> None:
     assert [cell.label for cell in suite.cells] == ["koopman"] * 4 + ["pf_ode_heun"] * 3
     for cell in suite.cells:
         create("samplers", cell.spec["sampler"])
+
+
+def test_two_metrics_that_report_one_name_are_refused_where_they_stand() -> None:
+    document = {
+        "name": "clash",
+        "data": "digits",
+        "score": "empirical",
+        "process": "ve",
+        "samplers": ["gaussian"],
+        "metrics": ["energy_distance", "frechet", {"name": "frechet", "features": "identity"}],
+    }
+    with pytest.raises(SuiteError, match=r"metrics\[?\.?2\]?.*frechet is reported by metrics.1 too"):
+        suite_from_mapping(document)
