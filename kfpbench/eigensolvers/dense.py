@@ -9,6 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs
+from kfpbench.eigensolvers.lapack_threads import threads_for
 from kfpbench.errors import CapabilityError, NumericalError, ParameterError
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Backend, Kernel
@@ -104,7 +105,8 @@ class DenseEigensolver:
     def _principal(self, gram: Tensor) -> tuple[Tensor, Tensor]:
         """Leading eigenvectors (N, r) and eigenvalues (r,) of the lifted Gram matrix, without the lifted constant."""
         try:
-            strengths, directions = torch.linalg.eigh(gram)
+            with threads_for(len(gram)):
+                strengths, directions = torch.linalg.eigh(gram)
         except torch.linalg.LinAlgError as error:
             raise NumericalError(f"the Gram matrix could not be diagonalised: {error}") from error
         rounding = len(strengths) * torch.finfo(strengths.dtype).eps * strengths[-1]
@@ -123,11 +125,12 @@ class DenseEigensolver:
 def _eigendecomposition(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
     """Sorted values, right vectors, their inverse, and the vectors' condition number in the 1-norm."""
     try:
-        values, right = torch.linalg.eig(matrix)
-        listed = values.tolist()
-        order = sorted(range(len(listed)), key=lambda k: (-listed[k].real, abs(listed[k].imag), -listed[k].imag))
-        values, right = values[order], right[:, order]
-        left = torch.linalg.inv(right)
+        with threads_for(len(matrix)):
+            values, right = torch.linalg.eig(matrix)
+            listed = values.tolist()
+            order = sorted(range(len(listed)), key=lambda k: (-listed[k].real, abs(listed[k].imag), -listed[k].imag))
+            values, right = values[order], right[:, order]
+            left = torch.linalg.inv(right)
         condition = float(torch.linalg.norm(right, 1) * torch.linalg.norm(left, 1))
     except torch.linalg.LinAlgError as error:
         raise NumericalError(

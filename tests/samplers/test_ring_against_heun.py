@@ -9,7 +9,8 @@ cannot decide it: unbiased energy distance, n >= 20,000, at least 10 paired seed
 - The quantile is that of ONE exact-against-exact energy distance at the same n, from independent pairs of draws: what
   a perfect sampler would show in one run. (The mean over 10 pairs has a narrower null; the criterion says this one.)
 
-The configuration was chosen with seeds 100 and 101, by the distance to Heun's samples from the same noise.
+The configuration was chosen with seeds 100 and 101, by the distance to Heun's samples from the same noise. There, 0.2 of
+the median distance beats 0.15, 0.25 and 0.3, and a small ridge with rank 200 beats spectral truncation at 1e-6 or 1e-9.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ CPU = torch.device("cpu")
 def spectral(segments: int) -> Koopman:
     return Koopman(
         kernel=RBF(factor=0.2),
-        eigensolver=DenseEigensolver(ridge=1e-9, max_rank=200),
+        eigensolver=DenseEigensolver(ridge=1e-9, truncation=1e-12, max_rank=200),
         backend=TiledGram(tile=512),
         operator=GeneratorOptions(eta=0.0, segments=segments, frame="whitened", points=1000),
     )
