@@ -92,7 +92,7 @@ class Koopman:
         steps = self.operator.span_count * 2 * points * size.dimension + points * size.batch
         # Gram matrices and complex eigenvectors at full rank; points, drifts and folded coefficients
         eigenproblem = 18 * points**2 + 10 * points * size.dimension + 8 * points * min(_COLUMNS, size.dimension)
-        return moments + size.itemsize * (frame + batch + steps) + 8 * eigenproblem
+        return moments + size.itemsize * (frame + batch) + 8 * (steps + eigenproblem)
 
 
 @dataclass(frozen=True)
