@@ -271,13 +271,13 @@ def _copies(groups: Sequence[Group]) -> list[str]:
         estimate = group.estimates.get("copied_fraction")
         low = math.nan if estimate is None else estimate.low if estimate.has_interval else estimate.value
         if estimate is not None and low > _COPIES:
-            found.append(f"{group.label} ({estimate.value:.0%})")
+            found.append(f"{group.label} ({estimate.value:.0%} of its samples)")
     if not found:
         return []
     names = ", ".join(found[:_NAMES]) + (f" and {len(found) - _NAMES} more" if len(found) > _NAMES else "")
     return [
-        f"Copies of training rows: {names} of the samples lie closer to a training row than 99 % of the held-out rows "
-        "do. The fidelity and diversity of these cells are those of the training set, not of a model."
+        f"Copies of training rows: {names} lie closer to a training row than 99 % of the held-out rows do. "
+        "The fidelity and diversity of these cells are those of the training set, not of a model."
     ]
 
 

@@ -202,7 +202,7 @@ def test_decay_is_the_integral_of_its_rate(process, eta):
 @over_etas
 def test_decay_is_the_closed_form_of_the_design(process, eta):
     """E[y_0 | y_T] = (S_0 alpha_T^2 / (S_T alpha_0^2))^(eta^2 / 2) y_T, and a semigroup."""
-    frame, variances = frame_of("whitened"), torch.as_tensor(training_moments(DATA).variances)
+    frame, variances = frame_of("whitened"), torch.tensor(training_moments(DATA).variances)
     start, middle, end = marginal(process, process.t_max), instants(process)[2], marginal(process, process.t_min)
     s_0 = end.alpha**2 * variances + end.sigma**2
     s_t = start.alpha**2 * variances + start.sigma**2

@@ -52,6 +52,16 @@ def test_report_draws_silently_and_offline(report: Path, tmp_path: Path, width: 
     assert asked == set()
 
 
+@pytest.mark.parametrize("width", [1200, 500])
+def test_the_page_is_no_wider_than_its_window(report: Path, tmp_path: Path, width: int) -> None:
+    script = """<script>setTimeout(() => { const root = document.documentElement;
+      document.body.dataset.excess = root.scrollWidth - root.clientWidth; }, 4000);</script></body>"""
+    page = tmp_path / "page.html"
+    page.write_text(report.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
+    dom, _, _ = visit(page, tmp_path, width)
+    assert 'data-excess="0"' in dom, re.findall('data-excess="[^"]*"', dom)
+
+
 def test_the_check_sees_a_request_and_a_message(tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     page.write_text("<img src='http://example.invalid/a.png'><script>console.error('oh')</script>", "utf-8")
