@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-all lint format asv clean
+.PHONY: help quickstart test test-slow test-all lint format asv clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -17,6 +17,9 @@ quickstart: $(VENV)/.installed ## Install, run suites/quickstart.yaml, print whe
 
 test: $(VENV)/.dev ## Run the tests, but the slow ones
 	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/.dev ## Run the slow tests alone
+	$(BIN)/python -m pytest -m slow
 
 test-all: $(VENV)/.dev ## Run all tests
 	$(BIN)/python -m pytest

@@ -129,7 +129,7 @@ def _rows(record: CellRecord) -> Iterator[dict[str, Any]]:
         "process": _name(spec.get("process")),
         "sampler": _name(spec.get("sampler")),
         "kernel": _name(_find(spec, "kernel")),
-        "operator": _name(_find(spec, "operator")),
+        "operator": _operator(_find(spec, "operator")),
         "eta": float(eta) if _is_number(eta) else None,
         "time": _name(_find(spec, "time")),
         "frame": _name(_find(spec, "frame")),
@@ -167,6 +167,13 @@ def _name(component: Any) -> str | None:
     if isinstance(component, dict):
         component = component.get("name")
     return None if component is None else str(component)
+
+
+def _operator(block: Any) -> str | None:
+    """The operator's name; a block of options without one describes the generator family, which eta, time and frame tell
+    apart.
+    """
+    return _name(block) or ("generator" if isinstance(block, dict) else None)
 
 
 def _is_number(value: Any) -> bool:

@@ -117,7 +117,7 @@ def test_a_baseline_has_null_where_it_has_no_such_part(make_record):
 def test_a_spectrum_cell_names_its_parts(make_record):
     spectrum = {"name": "spectrum", "kernel": {"name": "rbf"}, "operator": {"eta": 1.0}, "rank": 6}
     row = results_frame([make_record(kind="spectrum", spec={"spectrum": spectrum})]).iloc[0]
-    assert (row["kernel"], row["eta"], row["rank"]) == ("rbf", 1.0, 6)
+    assert (row["kernel"], row["operator"], row["eta"], row["rank"]) == ("rbf", "generator", 1.0, 6)
     assert pd.isna(row["sampler"])
 
 
