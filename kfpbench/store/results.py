@@ -170,9 +170,7 @@ def _name(component: Any) -> str | None:
 
 
 def _operator(block: Any) -> str | None:
-    """The operator's name; a block of options without one describes the generator family, which eta, time and frame tell
-    apart.
-    """
+    """The operator's name; options without one are of the generator family, told apart by eta, time and frame."""
     return _name(block) or ("generator" if isinstance(block, dict) else None)
 
 
