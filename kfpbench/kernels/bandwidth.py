@@ -16,11 +16,29 @@ _REMEDY = "Give an explicit bandwidth, or check the points."
 
 
 def auto_length(points: Tensor) -> float:
-    """The length of ``bandwidth="auto"`` for points (N, d): the median distance of ``median_distance``.
+    """The length of ``bandwidth="auto"`` for points (N, d): local spacing scaled to a cluster of all points.
 
-    Cost and errors are those of ``median_distance``.
+    From m rows, at most 1,000 evenly spaced ones, without zero distances; k = max(5, 2 % of m); r_k the median over the
+    rows of the distance to the k-th neighbour; d_e = log 2 / log(r_2k / r_k), between 1 and d, an effective dimension:
+
+        l = (1/2) d_e^(1/4) r_k (m / k)^(1 / d_e).
+
+    r_k (m / k)^(1 / d_e) is the local density to the power -1 / d_e: it follows the width of the wells that hold the
+    points, where the median distance sees how far the wells lie apart. The constants were set on Ornstein-Uhlenbeck
+    processes and on double wells. Scale equivariant. Cost O(min(N, 1000)^2 d). Raises NumericalError when fewer than
+    two points differ, or points are not finite.
     """
-    return median_distance(points)
+    rows = _landmarks(points)
+    distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    m, d = rows.shape
+    positive = torch.where(distances > 0, distances, math.inf).sort(dim=1).values
+    k = min(max(5, math.ceil(0.02 * m)), max((m - 1) // 2, 1))
+    near, far = (float(positive[:, min(j, m - 1) - 1].median()) if m > 1 else 0.0 for j in (k, 2 * k))
+    if not 0.0 < near < math.inf:
+        return median_distance(points)  # fewer distinct rows than neighbours, or a typed error
+    growth = math.log(far / near) if near < far < math.inf else 0.0
+    effective = min(max(math.log(2.0) / growth, 1.0), float(d)) if growth > 0.0 else float(d)
+    return 0.5 * effective**0.25 * near * (m / k) ** (1.0 / effective)
 
 
 def median_distance(points: Tensor) -> float:

@@ -15,7 +15,7 @@ from kfpbench.errors import ParameterError
 from kfpbench.kernels.bandwidth import auto_length, max_likelihood_distance, median_distance
 
 Bandwidth: TypeAlias = Annotated[float, Field(gt=0)] | Literal["auto", "median", "max_likelihood"]
-DEFAULT_BANDWIDTH: Bandwidth = "median"
+DEFAULT_BANDWIDTH: Bandwidth = "auto"
 _RULES: dict[str, Callable[[Tensor], float]] = {
     "auto": auto_length,
     "median": median_distance,
@@ -28,7 +28,8 @@ class RadialBase(ABC):
     """k(x, y) = h(s), s = |x - y|^2, with a length l = ``factor`` x ``bandwidth`` in the unit of the points.
 
     ``bandwidth`` is a positive number, or a rule that ``fit`` applies to the points: ``median`` (the median distance),
-    ``max_likelihood`` (of a kernel density estimate) or ``auto``; see ``kfpbench.kernels.bandwidth``. A subclass states
+    ``max_likelihood`` (of a kernel density estimate) or ``auto`` (from the spacing of neighbours): see
+    ``kfpbench.kernels.bandwidth``. A subclass states
     ``smoothness``, the number of continuous derivatives that every function of its RKHS has, and ``profile``, which it
     writes with operators and methods (``exp``, ``sqrt``, ...) only: the same code then evaluates torch tensors and
     builds the formula of pykeops' LazyTensors. Raises ParameterError for a bandwidth or factor that is not positive.
