@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from kfpbench.data.dataset import Dataset, Reference
     from kfpbench.noise import NoiseStream
+    from kfpbench.operators.diffusion import Diffusion
 
 KINDS = (
     "datasets",
@@ -100,33 +101,64 @@ class ScorePlugin(Protocol):
 
 @runtime_checkable
 class Kernel(Protocol):
-    """A radial positive definite kernel k(x, y) = h(|x - y|^2).
+    """A positive definite kernel k(x, y). ``fit`` resolves data-dependent parameters (a median bandwidth) on points
+    (N, d) and returns a copy.
 
-    ``profile`` returns h, h' and h'' (derivatives with respect to the squared distance), finite, at squared distances
-    of any shape, 0 included; every derivative that a generator needs follows from them. ``fit`` resolves data-dependent
-    parameters (a median bandwidth) on points (N, d) and returns a copy. ``smoothness`` is the number of continuous
-    derivatives that every function of the RKHS has: for Matern-nu the largest integer below nu (3/2: 1, 5/2: 2), inf
-    for analytic kernels; an operator with diffusion needs 2 in strong form, without 1.
+    ``smoothness`` is the number of continuous derivatives that every function of the RKHS has: for Matern-nu the
+    largest integer below nu (3/2: 1, 5/2: 2), inf for analytic kernels; an operator with diffusion needs 2 in strong
+    form, others need 1. A kernel says what it is in one of three ways: ``profile`` (RadialKernel), ``arguments`` and
+    ``jet`` (kfpbench.kernels.jet.JetKernel), or its blocks (BlockKernel).
     """
 
     smoothness: float
 
     def fit(self, points: Tensor) -> Kernel: ...
 
-    def profile(self, squared_distance: Tensor) -> tuple[Tensor, Tensor, Tensor]: ...
-
     def describe(self) -> dict[str, Any]: ...
 
 
 @runtime_checkable
+class RadialKernel(Kernel, Protocol):
+    """k(x, y) = h(|x - y|^2). ``profile`` returns h, h' and h'' (derivatives with respect to the squared distance),
+    finite, at squared distances of any shape, 0 included; a kernel of smoothness 1 may leave out h''.
+
+    Every derivative that a generator needs follows from them. Written with methods and operators alone
+    (``(s * rate).exp()``), the formula serves symbolic backends too.
+    """
+
+    def profile(self, squared_distance: Any) -> tuple[Any, ...]: ...
+
+
+@runtime_checkable
+class BlockKernel(Kernel, Protocol):
+    """A kernel without a formula: it computes its own blocks (n, M), of k and of its generator, for tiles of points.
+
+    ``max_dim`` is the largest dimension in which it can do so for an operator with diffusion.
+    """
+
+    max_dim: int
+
+    def block(self, x: Tensor, centres: Tensor) -> Tensor: ...
+
+    def generator_block(self, x: Tensor, centres: Tensor, drift: Tensor, diffusion: Diffusion) -> Tensor: ...
+
+
+@runtime_checkable
 class GramOperator(Protocol):
-    """A real matrix (n, M) that is known by its products; only ``to_dense`` builds it."""
+    """A real matrix (n, M) that is known by its products; only ``to_dense`` builds it.
+
+    ``rows`` gives some of its rows, (m,) indices -> (m, M); ``diagonal`` needs n = M.
+    """
 
     shape: tuple[int, int]
 
     def matmul(self, right: Tensor) -> Tensor: ...
 
     def transpose_matmul(self, left: Tensor) -> Tensor: ...
+
+    def rows(self, indices: Tensor) -> Tensor: ...
+
+    def diagonal(self) -> Tensor: ...
 
     def to_dense(self) -> Tensor: ...
 
@@ -135,14 +167,19 @@ class GramOperator(Protocol):
 class Backend(Protocol):
     """Makes Gram operators of a fitted kernel: k(x_i, c_j), and (L k(., c_j))(x_i) of a generator.
 
-    Shapes: x (n, d), centres (M, d), drift (n, d), diffusion (d,): the diagonal of a = (1/2) Sigma Sigma^T.
+    Shapes: x (n, d), centres (M, d), drift (n, d). ``lazy`` says that products never hold an n x M array;
+    ``working_memory`` predicts the bytes that a product with (M, columns) takes besides its operands and result.
     """
+
+    lazy: bool
 
     def gram(self, kernel: Kernel, x: Tensor, centres: Tensor) -> GramOperator: ...
 
     def generator_gram(
-        self, kernel: Kernel, x: Tensor, centres: Tensor, drift: Tensor, diffusion: Tensor
+        self, kernel: Kernel, x: Tensor, centres: Tensor, drift: Tensor, diffusion: Diffusion
     ) -> GramOperator: ...
+
+    def working_memory(self, n: int, centres: int, dimension: int, columns: int, itemsize: int) -> int: ...
 
 
 @dataclass(frozen=True)

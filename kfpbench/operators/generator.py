@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -13,12 +14,13 @@ from torch import Tensor
 
 from kfpbench.errors import ParameterError
 from kfpbench.noise import NoiseStream
+from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.frames import FRAMES, Frame
 from kfpbench.operators.marginal import Marginal, marginal
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Problem
 
-_FIT_STREAM = 1  # noise of the fit is independent of the samples' own
+FIT_STREAM = 1  # noise of the fit is independent of the samples' own
 
 
 @dataclass(frozen=True)
@@ -27,23 +29,30 @@ class GeneratorOptions:
 
     ``eta`` 0 is the probability-flow ODE's transport operator, 1 the reverse SDE's generator. ``time``: ``frozen`` uses
     one operator for the whole span, ``piecewise`` one for each of ``segments`` spans of equal length in
-    log(sigma / alpha), frozen at its midpoint. ``frame``: ``raw`` pixels or ``whitened`` coordinates. ``points`` is the
-    number N of points x_i ~ p_t at which the drift is evaluated: the setup's NFE is N x segments.
+    log(sigma / alpha), frozen at its midpoint, ``augmented`` one operator on (x, t) which carries the state over
+    ``segments`` hops. ``frame``: ``raw`` pixels or ``whitened`` coordinates. ``points`` is the number N of points
+    x_i ~ p_t at which the drift is evaluated: the setup's NFE is N for each operator. ``time_width`` is half the length
+    of the span in the coordinate s of ``augmented`` time, beside state coordinates y of unit scale.
     """
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
-    time: Literal["frozen", "piecewise"] = "piecewise"
+    time: Literal["frozen", "piecewise", "augmented"] = "piecewise"
     segments: Annotated[int, Field(ge=1, le=10_000)] = 8
     frame: Literal["raw", "whitened"] = "whitened"
     points: Annotated[int, Field(ge=2)] = 1000
+    time_width: Annotated[float, Field(gt=0)] = 1.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
             raise ParameterError("operator: eta out of range", got=self.eta, allowed="0 to 1")
         if self.frame not in FRAMES:
             raise ParameterError("operator: unknown frame", got=self.frame, allowed=", ".join(FRAMES))
-        if self.time not in ("frozen", "piecewise"):
-            raise ParameterError("operator: unknown time handling", got=self.time, allowed="frozen, piecewise")
+        if self.time not in ("frozen", "piecewise", "augmented"):
+            raise ParameterError(
+                "operator: unknown time handling", got=self.time, allowed="frozen, piecewise, augmented"
+            )
+        if not 0.0 < self.time_width < math.inf:
+            raise ParameterError("operator: bad time_width", got=self.time_width, allowed="a positive number")
         if self.segments < 1 or self.points < 2:
             raise ParameterError(
                 "operator: at least 1 segment and 2 points are needed", got=(self.segments, self.points)
@@ -51,7 +60,12 @@ class GeneratorOptions:
 
     @property
     def span_count(self) -> int:
-        """Number of frozen operators."""
+        """Number of spans that a sample passes."""
+        return 1 if self.time == "frozen" else self.segments
+
+    @property
+    def operator_count(self) -> int:
+        """Number of eigenproblems, each on N points."""
         return self.segments if self.time == "piecewise" else 1
 
 
@@ -87,7 +101,7 @@ def segments(problem: Problem, options: GeneratorOptions) -> list[Segment]:
 
 @dataclass(frozen=True)
 class FrozenGenerator:
-    """The operator frozen at one instant: its Galerkin data, and the observable B whose mean displaces the state.
+    """An operator without time: its Galerkin data, and the observable B whose mean displaces the state.
 
     ``excess`` (N, d) is the drift without its linear part -kappa y, which is solved exactly.
     """
@@ -111,7 +125,7 @@ def freeze(
     """
     rows = problem.dataset.train if rows is None else rows
     noise = NoiseStream.of_range(
-        problem.seed, 0, options.points, rows.shape[1], problem.device, problem.dtype, stream=_FIT_STREAM
+        problem.seed, 0, options.points, rows.shape[1], problem.device, problem.dtype, stream=FIT_STREAM
     )
     chosen = noise.uniform_integers(2 * draw, len(rows)).cpu().numpy()
     origin = torch.as_tensor(rows[chosen], device=problem.device, dtype=problem.dtype)  # N rows travel, not all
@@ -120,5 +134,5 @@ def freeze(
     y = frame.encode(x, at).double()
     excess = frame.excess_drift(x, denoised, at, options.eta).double()
     drift = excess - frame.decay_rate(at, options.eta).double() * y
-    diffusion = frame.diffusion(at, options.eta).double()
+    diffusion = Diffusion.constant(frame.diffusion(at, options.eta).double())
     return FrozenGenerator(GalerkinPencil.uniform(y, drift, diffusion), excess)

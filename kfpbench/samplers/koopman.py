@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,11 +11,14 @@ from pydantic import Field
 from torch import Tensor
 
 from kfpbench.data.moments import moments_memory
+from kfpbench.eigensolvers.basis import Expansion
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs, Eigensolver
 from kfpbench.errors import NumericalError, ParameterError
 from kfpbench.noise import NoiseStream
+from kfpbench.operators.augmented import TimeCoordinate, augment
 from kfpbench.operators.frames import FRAMES, Frame
 from kfpbench.operators.generator import FrozenGenerator, GeneratorOptions, Segment, freeze, segments
+from kfpbench.operators.pencil import require_smooth
 from kfpbench.protocols import Backend, Kernel, Problem, ProblemSize
 from kfpbench.registry import resolve
 
@@ -57,11 +61,18 @@ class Koopman:
 
     def fit(self, problem: Problem) -> FittedKoopman:
         """Evaluate the drift, solve one eigenproblem a segment, fold the coefficients. Raises NumericalError."""
+        if self.rank != 0:  # before any score is evaluated
+            require_smooth(self.kernel, 2 if self.operator.eta > 0 else 1, problem.dataset.dimension)
         frame = FRAMES[self.operator.frame](problem.dataset, problem.device, problem.dtype)
+        spans, eta = segments(problem, self.operator), self.operator.eta
+        if self.rank == 0:
+            displacements: list[Displacement | AugmentedDisplacement | None] = [None] * len(spans)
+        elif self.operator.time == "augmented":
+            displacements = [*self._augmented(problem, frame, spans)]
+        else:
+            displacements = [self._displacement(problem, frame, span, draw) for draw, span in enumerate(spans)]
         steps = []
-        for draw, segment in enumerate(segments(problem, self.operator)):
-            displacement = None if self.rank == 0 else self._displacement(problem, frame, segment, draw)
-            eta = self.operator.eta
+        for segment, displacement in zip(spans, displacements, strict=True):
             steps.append(
                 Step(
                     segment,
@@ -74,11 +85,24 @@ class Koopman:
 
     def _displacement(self, problem: Problem, frame: Frame, segment: Segment, draw: int) -> Displacement:
         frozen = freeze(problem, self.operator, frame, segment.middle, draw)
-        pairs = self.eigensolver.solve(frozen.pencil, self.kernel, self.backend)
-        if self.rank is not None:
-            pairs = pairs.slowest(self.rank)
+        pairs = self._pairs(frozen)
         decay = frame.decay(segment.start, segment.end, self.operator.eta).double()
         return expand_displacement(pairs, frozen, segment.length, decay, problem.dtype)
+
+    def _augmented(self, problem: Problem, frame: Frame, spans: list[Segment]) -> list[AugmentedDisplacement]:
+        time = TimeCoordinate.spanning(spans, self.operator.time_width)
+        generator = augment(problem, self.operator, frame, spans, time)
+        pairs = self._pairs(generator)
+        displacements = []
+        for span in spans:
+            decay = frame.decay(span.start, span.end, self.operator.eta).double()
+            moved = expand_displacement(pairs, generator, span.length, decay, problem.dtype)
+            displacements.append(AugmentedDisplacement(moved, time, span.start.rho))
+        return displacements
+
+    def _pairs(self, generator: FrozenGenerator) -> Eigenpairs:
+        pairs = self.eigensolver.solve(generator.pencil, self.kernel, self.backend, self.rank)
+        return pairs if self.rank is None else pairs.slowest(self.rank)
 
     def working_memory(self, size: ProblemSize) -> int:
         """Bytes: the frame, three batches, and with rank > 0 the steps and one eigenproblem, both at most float64."""
@@ -90,41 +114,52 @@ class Koopman:
             return moments + size.itemsize * (frame + batch)
         points = self.operator.points
         steps = self.operator.span_count * 2 * points * size.dimension + points * size.batch
-        # Gram matrices and complex eigenvectors at full rank; points, drifts and folded coefficients
-        eigenproblem = 18 * points**2 + 10 * points * size.dimension + 8 * points * min(_COLUMNS, size.dimension)
-        return moments + size.itemsize * (frame + batch) + 8 * (steps + eigenproblem)
+        folding = 2 * points * size.dimension + 8 * points * min(_COLUMNS, size.dimension)
+        eigenproblem = self.eigensolver.working_memory(points, size.dimension, self.rank, 8)
+        return int(moments + size.itemsize * (frame + batch) + 8 * (steps + folding) + eigenproblem)
 
 
 @dataclass(frozen=True)
 class Displacement:
-    """sum_k phi_k(y) c_k folded into kernel sections: constant + k(y, centres) weights; one GEMM chain a batch.
+    """sum_k phi_k(y) c_k folded into one expansion of the eigensolver's basis: one GEMM chain a batch.
 
-    Computed in the dtype of the weights, which may be wider than that of y: large weights of both signs cancel in
-    ill-conditioned expansions (many points, few dimensions), where float32 would leave little but rounding.
-
-    Shapes: centres (N, d), weights (N, d), constant (d,).
+    It may be evaluated in a wider dtype than that of y: large coefficients of both signs cancel in ill-conditioned
+    expansions (many points, few dimensions), where float32 would leave little but rounding.
     """
 
-    kernel: Kernel
-    backend: Backend
-    centres: Tensor
-    weights: Tensor
-    constant: Tensor
+    expansion: Expansion
     diagnostics: dict[str, Any]
 
     def __call__(self, y: Tensor) -> Tensor:
-        """The displacement at y (n, d). Cost O(n N d)."""
-        wide = y.to(self.weights.dtype)
-        return (self.backend.gram(self.kernel, wide, self.centres).matmul(self.weights) + self.constant).to(y.dtype)
+        """The displacement at y (n, d). Cost O(n M d) for M centres."""
+        return self.expansion(y)
+
+
+@dataclass(frozen=True)
+class AugmentedDisplacement:
+    """A displacement of the operator on (y, s), for states at one instant."""
+
+    inner: Displacement
+    time: TimeCoordinate
+    rho: float
+
+    @property
+    def diagnostics(self) -> dict[str, Any]:
+        """Those of the eigenproblem."""
+        return self.inner.diagnostics
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """The displacement of y (n, d) at that instant. Cost O(n M d) for M centres."""
+        return self.inner(self.time.append(y, self.rho))
 
 
 def expand_displacement(
     pairs: Eigenpairs, frozen: FrozenGenerator, length: float, decay: Tensor, dtype: torch.dtype
 ) -> Displacement:
-    """Fold the eigen-expansion of the mean displacement over a span into kernel sections.
+    """Fold the eigen-expansion of the mean displacement over a span into the basis.
 
-    decay (d,) is the linear flow over the span. In ``dtype``, or in float64 where the rounding of k(y, c_j), eps in
-    each of N terms, would add up to more than 1e-4 standard deviations of the points. Raises NumericalError when the
+    decay (d,) is the linear flow over the span. In ``dtype``, or in float64 where the rounding of the basis functions,
+    eps in each term, would add up to more than 1e-4 standard deviations of the points. Raises NumericalError when the
     expansion is not finite.
     """
     coefficients = pairs.coefficients(frozen.excess)  # (K, d)
@@ -134,25 +169,22 @@ def expand_displacement(
         exponent = (pairs.values[:, None] + rates[columns]) * length  # (K, columns)
         weighted = coefficients[:, columns] * _varphi_1(exponent) * (length * decay[columns])
         blocks.append((pairs.right @ weighted).real)
-    folded = torch.cat(blocks, dim=1)  # (r + 1, d)
-    weights = pairs.transform @ folded[1:]
-    constant = folded[0] - pairs.offset @ folded[1:]
+    folded = torch.cat(blocks, dim=1)  # (r, d)
+    expansion = pairs.basis.combine(folded)
+    norm = expansion.coefficient_norm
     growth = float(torch.exp(pairs.values.real.max() * length)) if len(pairs.values) else 1.0
-    if not bool(torch.isfinite(weights).all()) or not bool(torch.isfinite(constant).all()):
+    if not bool(torch.isfinite(folded).all()) or not math.isfinite(norm):
         raise NumericalError(
             "the displacement of a segment is not finite",
             got=f"largest growth factor {growth:.1e}",
             remedy="Use more segments, a larger ridge, or a smaller rank.",
         )
     spread = float(frozen.pencil.points.std(dim=0).max())
-    rounding = torch.finfo(dtype).eps * float(weights.norm(dim=0).max())
-    wide = dtype if rounding <= _ROUNDING * spread else torch.float64
+    wide = dtype if torch.finfo(dtype).eps * norm <= _ROUNDING * spread else torch.float64
     diagnostics = {**pairs.diagnostics, "kept": len(pairs.values), "largest_growth": growth}
     diagnostics["doubtful"] = sum(bool(flag) for flag in pairs.flags)
     diagnostics["evaluated_in"] = str(wide).removeprefix("torch.")
-    return Displacement(
-        pairs.kernel, pairs.backend, pairs.centres.to(wide), weights.to(wide), constant.to(wide), diagnostics
-    )
+    return Displacement(expansion.to(wide), diagnostics)
 
 
 def _varphi_1(z: Tensor) -> Tensor:
@@ -170,7 +202,7 @@ class Step:
     segment: Segment
     decay: Tensor
     noise_scale: Tensor | None
-    displacement: Displacement | None
+    displacement: Displacement | AugmentedDisplacement | None
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kfpbench.errors import NumericalError, ParameterError, ShapeError
 from kfpbench.kernels.bandwidth import median_distance
 from kfpbench.kernels.rbf import RBF
+from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.pairwise import check_shapes, generator_block, kernel_block, squared_distances
 from kfpbench.protocols import Kernel
 
@@ -83,7 +84,7 @@ def test_gradient(dimension):
     for axis in range(dimension):
         drift = torch.zeros_like(x)
         drift[:, axis] = 1.0
-        block = generator_block(kernel, x, centres, drift, torch.zeros(dimension, dtype=torch.float64))
+        block = generator_block(kernel, x, centres, drift, Diffusion.constant(0.0))
         torch.testing.assert_close(block, expected[:, :, axis], rtol=1e-11, atol=1e-13)
 
 
@@ -92,7 +93,7 @@ def test_laplacian(dimension):
     kernel, x, centres = RBF(bandwidth=0.9), points(5, dimension), points(4, dimension, 1)
     ones = torch.ones(dimension, dtype=torch.float64)
     expected = generator_by_autograd(kernel, x, centres, torch.zeros_like(x), torch.diag(ones))
-    block = generator_block(kernel, x, centres, torch.zeros_like(x), ones)
+    block = generator_block(kernel, x, centres, torch.zeros_like(x), Diffusion.constant(ones))
     torch.testing.assert_close(block, expected, rtol=1e-11, atol=1e-12)
 
 
@@ -108,7 +109,7 @@ def test_generator(dimension, kind):
         "degenerate": torch.linspace(0.0, 2.0, dimension, dtype=torch.float64),  # some axes do not diffuse
     }[kind]
     expected = generator_by_autograd(kernel, x, centres, drift, torch.diag(diffusion))
-    block = generator_block(kernel, x, centres, drift, diffusion)
+    block = generator_block(kernel, x, centres, drift, Diffusion.constant(diffusion))
     torch.testing.assert_close(block, expected, rtol=1e-11, atol=1e-12)
 
 
@@ -118,7 +119,7 @@ def test_generator_at_the_centres_themselves(kind):
     centres = points(4, 3)
     diffusion = {"zero": [0.0] * 3, "isotropic": [0.5] * 3, "anisotropic": [0.1, 1.0, 2.0]}[kind]
     diffusion = torch.tensor(diffusion, dtype=torch.float64)
-    block = generator_block(RBF(bandwidth=0.8), centres, centres, points(4, 3, 5), diffusion)
+    block = generator_block(RBF(bandwidth=0.8), centres, centres, points(4, 3, 5), Diffusion.constant(diffusion))
     expected = -diffusion.sum() / 0.8**2
     torch.testing.assert_close(block.diagonal(), expected.expand(4), rtol=1e-11, atol=1e-13)
 
@@ -126,7 +127,7 @@ def test_generator_at_the_centres_themselves(kind):
 def test_generator_leaves_its_arguments_as_they_were():
     arguments = [points(5, 3), points(4, 3, 1), points(5, 3, 2), torch.tensor([0.1, 1.0, 2.0], dtype=torch.float64)]
     copies = [argument.clone() for argument in arguments]
-    generator_block(RBF(bandwidth=1.0), *arguments)
+    generator_block(RBF(bandwidth=1.0), *arguments[:3], Diffusion.constant(arguments[3]))
     kernel_block(RBF(bandwidth=1.0), *arguments[:2])
     assert all(torch.equal(a, b) for a, b in zip(arguments, copies, strict=True))
 
@@ -220,14 +221,14 @@ def test_degenerate_points(rows):
     with pytest.raises(NumericalError, match="median distance"):
         median_distance(rows)
     with pytest.raises(NumericalError, match="median distance"):
-        RBF().fit(rows)
+        RBF("median").fit(rows)
 
 
 # ---- parameters ----
 
 
 def test_fit_returns_a_resolved_copy():
-    kernel, x = RBF(factor=0.5), points(30, 2)
+    kernel, x = RBF("median", factor=0.5), points(30, 2)
     fitted = kernel.fit(x)
     assert math.isnan(kernel.length)
     assert fitted.length == pytest.approx(0.5 * median_distance(x), rel=1e-14)
@@ -273,10 +274,12 @@ def test_contract():
         ((5, 3), (4, 3), (4, 3), (3,)),
         ((5, 3), (4, 3), (5, 2), (3,)),
         ((5, 3), (4, 3), (5, 3), (1,)),
-        ((5, 3), (4, 3), (5, 3), (3, 3)),
+        ((5, 3), (4, 3), (5, 3), (2, 2)),
     ],
 )
 def test_shapes_are_checked(x, centres, drift, diffusion):
-    arguments = [torch.zeros(shape) for shape in (x, centres, drift, diffusion) if shape is not None]
+    arguments = [torch.zeros(shape) for shape in (x, centres, drift) if shape is not None]
+    if diffusion is not None:
+        arguments.append(Diffusion.constant(torch.zeros(diffusion)))
     with pytest.raises(ShapeError):
         check_shapes(*arguments)

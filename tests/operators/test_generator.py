@@ -13,6 +13,7 @@ from scipy import stats
 from kfpbench.data.dataset import Dataset, Mixture
 from kfpbench.errors import NumericalError, ParameterError, ShapeError
 from kfpbench.noise import NoiseStream
+from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.frames import FRAMES
 from kfpbench.operators.generator import GeneratorOptions, freeze, segments
 from kfpbench.operators.marginal import marginal
@@ -88,8 +89,9 @@ def test_frozen_time_is_one_span(process):
 
 def test_a_seed_and_a_draw_fix_the_sample():
     first, again = frozen(problem(seed=3), draw=2), frozen(problem(seed=3), draw=2)
-    for name in ("points", "drift", "diffusion", "weights"):
+    for name in ("points", "drift", "weights"):
         assert torch.equal(getattr(first.pencil, name), getattr(again.pencil, name))
+    assert torch.equal(first.pencil.diffusion.values, again.pencil.diffusion.values)
     assert torch.equal(first.excess, again.excess)
     for other in (frozen(problem(seed=4), draw=2), frozen(problem(seed=3), draw=3)):
         assert not bool((other.pencil.points == first.pencil.points).any())
@@ -160,13 +162,14 @@ def test_pencil_holds_the_frames_generator(eta, frame):
     torch.testing.assert_close(sample.excess, excess, rtol=1e-9, atol=1e-9)
     drift = excess - coordinates.decay_rate(at, eta) * y
     torch.testing.assert_close(sample.pencil.drift, drift, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(sample.pencil.diffusion, coordinates.diffusion(at, eta), rtol=1e-14, atol=0.0)
+    torch.testing.assert_close(sample.pencil.diffusion.values, coordinates.diffusion(at, eta), rtol=1e-14, atol=0.0)
     torch.testing.assert_close(sample.pencil.weights, torch.full((500,), 1 / 500, dtype=F64), rtol=1e-14, atol=0.0)
 
 
 def test_the_pencil_is_float64_for_float32_problems():
     sample = frozen(problem(dtype=torch.float32))
-    assert {getattr(sample.pencil, name).dtype for name in ("points", "drift", "diffusion", "weights")} == {F64}
+    assert {getattr(sample.pencil, name).dtype for name in ("points", "drift", "weights")} == {F64}
+    assert sample.pencil.diffusion.values.dtype == F64
     assert sample.excess.dtype == F64
     exact = frozen(problem())
     torch.testing.assert_close(sample.pencil.points, exact.pencil.points, rtol=1e-4, atol=1e-4)
@@ -189,7 +192,7 @@ def test_a_score_of_nan_is_named():
         ({"eta": 1.1}, "eta"),
         ({"eta": math.nan}, "eta"),
         ({"frame": "polar"}, "frame"),
-        ({"time": "augmented"}, "time"),
+        ({"time": "circular"}, "time"),
         ({"segments": 0}, "segment"),
         ({"points": 1}, "points"),
     ],
@@ -201,11 +204,12 @@ def test_bad_options(bad, reason):
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("drift", (4, 2)), ("drift", (5, 3)), ("diffusion", (5,)), ("diffusion", (2, 2)), ("weights", (2,))],
+    [("drift", (4, 2)), ("drift", (5, 3)), ("diffusion", (5,)), ("diffusion", (3, 3)), ("weights", (2,))],
 )
 def test_pencil_shapes(name, shape):
     parts = {"drift": (5, 2), "diffusion": (2,), "weights": (5,)} | {name: shape}
     arguments = {key: torch.full(size, 0.2, dtype=F64) for key, size in parts.items()}
+    arguments["diffusion"] = Diffusion.constant(arguments["diffusion"])
     with pytest.raises(ShapeError, match=name):
         GalerkinPencil(torch.zeros((5, 2), dtype=F64), **arguments)
 
@@ -217,20 +221,20 @@ def test_pencil_values_are_finite(name, value):
     arguments = {key: torch.full(size, 0.2, dtype=F64) for key, size in parts.items()}
     arguments[name].view(-1)[0] = value
     with pytest.raises(NumericalError, match=name):
-        GalerkinPencil(**arguments)
+        GalerkinPencil(**arguments | {"diffusion": Diffusion.constant(arguments["diffusion"])})
 
 
 @pytest.mark.parametrize("weights", [[0.5, 0.6], [0.5, 0.4], [1.5, -0.5], [1.0, 0.0]])
 def test_weights_are_a_probability(weights):
     zeros = torch.zeros((2, 1), dtype=F64)
     with pytest.raises(ParameterError, match="weights"):
-        GalerkinPencil(zeros, zeros, torch.ones(1, dtype=F64), torch.tensor(weights, dtype=F64))
+        GalerkinPencil(zeros, zeros, Diffusion.constant(1.0), torch.tensor(weights, dtype=F64))
 
 
 def test_negative_diffusion_is_refused():
     points = torch.randn(5, 2, dtype=F64)
     with pytest.raises(ParameterError, match="diffusion"):
-        GalerkinPencil.uniform(points, points, torch.tensor([1.0, -1.0], dtype=F64))
+        GalerkinPencil.uniform(points, points, Diffusion.constant(torch.tensor([1.0, -1.0], dtype=F64)))
 
 
 def test_points_come_from_the_rows_that_are_given():
