@@ -8,14 +8,16 @@ from kfpbench.errors import KfpbenchError
 from kfpbench.registry import register
 
 if TYPE_CHECKING:
+    from kfpbench.eigensolvers.estimate import estimate_spectrum
     from kfpbench.runner.execute import run
     from kfpbench.store.run_folder import load_run
     from kfpbench.suite.load import load_suite
 
 __version__ = "0.1.0"
-__all__ = ["KfpbenchError", "__version__", "load_run", "load_suite", "register", "run"]
+__all__ = ["KfpbenchError", "__version__", "estimate_spectrum", "load_run", "load_suite", "register", "run"]
 
 _LAZY = {
+    "estimate_spectrum": "kfpbench.eigensolvers.estimate",
     "run": "kfpbench.runner.execute",
     "load_run": "kfpbench.store.run_folder",
     "load_suite": "kfpbench.suite.load",
