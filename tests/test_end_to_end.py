@@ -117,6 +117,7 @@ def test_the_folder_holds_what_it_should(
         "cells.jsonl",
         "results.parquet",
         "samples",
+        "eigenfunctions",
         "report.html",
     }
     lines = [json.loads(line) for line in (run / "cells.jsonl").read_text().splitlines()]
@@ -126,6 +127,10 @@ def test_the_folder_holds_what_it_should(
     assert {path.name for path in (run / "samples").iterdir()} == {
         f"{stem}{suffix}" for stem in stems for suffix in (".npz", ".png")
     }
+    grids = {line["files"]["eigenfunctions"] for line in lines if "eigenfunctions" in line["files"]}
+    assert grids
+    assert all(line["kind"] == "spectrum" for line in lines if "eigenfunctions" in line["files"])
+    assert {f"eigenfunctions/{path.name}" for path in (run / "eigenfunctions").iterdir()} == grids
     for path in (run / "samples").glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG")
     assert (run / "report.html").read_text().lower().startswith("<!doctype html>")
@@ -223,7 +228,8 @@ def test_two_runs_agree(place: Path, result: RunResult, command: subprocess.Comp
     again = RunFolder.open(place / "command").records()
     assert [record.cell for record in again] == [record.cell for record in result.records]
     for first, second in zip(result.records, again, strict=True):
-        if first.files:
+        assert first.files.keys() == second.files.keys()
+        if "samples" in first.files:
             one, other = (
                 read_samples(result.folder / first.files["samples"]),
                 read_samples(place / "command" / second.files["samples"]),

@@ -155,7 +155,7 @@ def _principal_of_factor(
     except torch.linalg.LinAlgError as error:
         raise NumericalError(f"the features could not be decomposed: {error}") from error
     strengths = singular.square()
-    rounding = len(points) * torch.finfo(singular.dtype).eps ** 2 * size  # that of the sections, of order size^(1/2)
+    rounding = (len(points) * torch.finfo(singular.dtype).eps) ** 2 * size  # sections are of order size^(1/2)
     rank = solver.kept(strengths, rounding, weights)
     mixing = right[:rank].T / singular[:rank]
     basis = KernelBasis(kernel, backend, centres, whitening @ mixing, mean @ mixing)

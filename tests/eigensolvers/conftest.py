@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.pencil import GalerkinPencil
 
 F64 = torch.float64
@@ -14,7 +15,7 @@ def linear(matrix: list[list[float]], count: int, seed: int) -> GalerkinPencil:
     """The generator of dx = A x dt + sqrt(2) dw on points drawn from N(0, I)."""
     a = torch.tensor(matrix, dtype=F64)
     x = torch.randn((count, len(a)), generator=torch.Generator().manual_seed(seed), dtype=F64)
-    return GalerkinPencil.uniform(x, x @ a.T, torch.ones(len(a), dtype=F64))
+    return GalerkinPencil.uniform(x, x @ a.T, Diffusion.constant(1.0))
 
 
 @pytest.fixture

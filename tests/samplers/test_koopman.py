@@ -76,14 +76,19 @@ def test_full_rank_equals_the_matrix_function(make_problem, planar, frame, eta):
     y = placed.encode(problem.score.denoise(stream(30).normal(0), 1.0, 1.0), segment.start)
     found = expand_displacement(pairs, frozen, segment.length, decay, torch.float64)(y)
 
-    pencil, transform = frozen.pencil, pairs.transform
+    pencil, transform = frozen.pencil, pairs.basis.transform
     rank = transform.shape[1]
     kernel = kernel.fit(pencil.points)
+    diffusion = pencil.diffusion.values.expand(2)
     gram = kernel.profile(torch.cdist(pencil.points, pencil.points).square())[0]
-    images = generator_of_sections(kernel, pencil.points, pencil.drift, pencil.diffusion) @ transform
+    images = generator_of_sections(kernel, pencil.points, pencil.drift, diffusion) @ transform
+    # features on the points, and what of them is left by the ridge: (F^T W F + gamma T^T K T)^-1, both diagonal
+    fitted = torch.cat([torch.ones(len(gram), 1), (gram - gram.mean(0)) @ transform], dim=1)
+    mass = fitted.square().mean(0)
+    mass[1:] += solver.ridge * (transform * (gram @ transform)).sum(0)
     matrix = torch.zeros(rank + 1, rank + 1, dtype=torch.float64)
-    matrix[0, 1:], matrix[1:, 1:] = images.mean(0), transform.T @ images
-    observable = torch.cat([frozen.excess.mean(0, keepdim=True), transform.T @ frozen.excess])
+    matrix[:, 1:] = fitted.T @ images / len(gram) / mass[:, None]
+    observable = fitted.T @ frozen.excess / len(gram) / mass[:, None]
     features = kernel.profile(torch.cdist(y, pencil.points).square())[0] @ transform - gram.mean(0) @ transform
     features = torch.cat([torch.ones(len(y), 1), features], dim=1).numpy()
     for axis in range(2):
@@ -273,8 +278,9 @@ def test_ill_conditioned_segments_are_evaluated_in_double(make_problem, planar):
         part = step.displacement
         found = part(y)
         assert found.dtype == torch.float32
-        gram = part.backend.gram(part.kernel, y.double(), part.centres.double())
-        exact = gram.matmul(part.weights.double()) + part.constant.double()
+        sections = part.expansion
+        gram = sections.backend.gram(sections.kernel, y.double(), sections.centres.double())
+        exact = gram.matmul(sections.weights.double()) + sections.constant.double()
         # eps |w| <= 1e-4 bounds the rounding of one entry of the kernel by some eps each, added as independent terms
         assert (found - exact).abs().max() < 10 * 1e-4 + 1e-6 * exact.abs().max()
 
@@ -289,8 +295,8 @@ class Exploding(DenseEigensolver):
         super().__init__(ridge=1e-6)
         self.growth = growth
 
-    def solve(self, pencil, kernel, backend):
-        pairs = super().solve(pencil, kernel, backend)
+    def solve(self, pencil, kernel, backend, n_eigs=None):
+        pairs = super().solve(pencil, kernel, backend, n_eigs)
         return replace(pairs, values=pairs.values + self.growth)
 
 
@@ -332,7 +338,7 @@ def test_a_score_that_fails_is_named(make_problem, planar):
         ({"eta": -0.1}, "eta"),
         ({"eta": float("nan")}, "eta"),
         ({"frame": "polar"}, "frame"),
-        ({"time": "augmented"}, "time"),
+        ({"time": "backwards"}, "time"),
         ({"segments": 0}, "segment"),
         ({"points": 1}, "points"),
     ],
