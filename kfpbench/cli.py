@@ -6,14 +6,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from kfpbench.suite.load import Suite
 
 # Verbs import what they need when they are called, so that --help and ls stay fast.
 
@@ -37,6 +42,15 @@ Overrides = Annotated[
 AllowPlugins = Annotated[
     bool, typer.Option("--allow-plugins", help="Permit running the Python files under `plugins:`.")
 ]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder; default reports/runs/<name>.")]
+Select = Annotated[
+    list[str] | None, typer.Option("--select", metavar="KEY=VALUE", help="Run only these cells; may be repeated.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Run failed and timed-out cells of an earlier run again.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Run every cell again.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with their predicted memory; run nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -80,21 +94,13 @@ def validate(
 @app.command()
 def run(
     suite: SuitePath,
-    out: Annotated[
-        Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder; default reports/runs/<name>.")
-    ] = None,
+    out: Out = None,
     overrides: Overrides = None,
-    select: Annotated[
-        list[str] | None, typer.Option("--select", metavar="KEY=VALUE", help="Run only these cells; may be repeated.")
-    ] = None,
+    select: Select = None,
     allow_plugins: AllowPlugins = False,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Run failed and timed-out cells of an earlier run again.")
-    ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Run every cell again.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="List the cells with their predicted memory; run nothing.")
-    ] = False,
+    retry_failed: RetryFailed = False,
+    force: Force = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
@@ -102,13 +108,59 @@ def run(
 
     loaded = load_suite(suite, overrides=overrides or (), allow_plugins=allow_plugins)
     if dry_run:
-        from kfpbench.runner.dry_run import plan_as_json, plan_as_text
-
-        typer.echo(plan_as_json(loaded, select or ()) if as_json else plan_as_text(loaded, select or ()))
+        _show_plan(loaded, select or (), as_json)
         return
+    from kfpbench.report.terminal import render_table
+
+    _execute(loaded, out, select or (), retry_failed, force, as_json, render_table)
+
+
+@app.command()
+def spectrum(
+    suite: SuitePath,
+    out: Out = None,
+    overrides: Overrides = None,
+    select: Select = None,
+    allow_plugins: AllowPlugins = False,
+    retry_failed: RetryFailed = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run only the spectrum cells of a suite: print their eigenvalues, and plot them with their eigenfunctions into the
+    report. Exit codes as of run.
+    """
+    from kfpbench.suite.load import load_suite
+    from kfpbench.suite.select import spectrum_selection
+
+    loaded = load_suite(suite, overrides=overrides or (), allow_plugins=allow_plugins)
+    chosen = spectrum_selection(loaded.cells, select or ())
+    if dry_run:
+        _show_plan(loaded, chosen, as_json)
+        return
+    from kfpbench.report.spectrum_terminal import render_spectra
+
+    _execute(loaded, out, chosen, retry_failed, force, as_json, render_spectra)
+
+
+def _show_plan(suite: Suite, select: Sequence[str], as_json: bool) -> None:
+    from kfpbench.runner.dry_run import plan_as_json, plan_as_text
+
+    typer.echo(plan_as_json(suite, select) if as_json else plan_as_text(suite, select))
+
+
+def _execute(
+    suite: Suite,
+    out: Path | None,
+    select: Sequence[str],
+    retry_failed: bool,
+    force: bool,
+    as_json: bool,
+    render: Callable[[Iterable[Any], Console], None],
+) -> NoReturn:
+    """Run the cells with progress, ``render`` their records, and exit."""
     from rich.console import Console
 
-    from kfpbench.report.terminal import render_table
     from kfpbench.runner.execute import run as execute
     from kfpbench.runner.progress import LiveProgress, PlainProgress
     from kfpbench.runner.summary import result_as_json
@@ -117,9 +169,9 @@ def run(
     with (LiveProgress if console.is_terminal else PlainProgress)(console) as progress:
         try:
             result = execute(
-                loaded,
+                suite,
                 out=out,
-                select=select or (),
+                select=select,
                 retry_failed=retry_failed,
                 force=force,
                 progress=progress,
@@ -131,7 +183,7 @@ def run(
     if as_json:
         typer.echo(result_as_json(result))
     else:
-        render_table(result.records, console)
+        render(result.records, console)
         console.print(f"report: {result.report}", markup=False, highlight=False, soft_wrap=True)
     raise typer.Exit(result.exit_code)
 

@@ -44,6 +44,7 @@ class Cell:
     measured: dict[str, Measured] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
     grid: str = ""
+    functions: str = ""
     traceback: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
@@ -102,6 +103,7 @@ def _read_cell(record: Any, position: int) -> Cell:
         measured={item.metric: item for item in measured},
         phases={str(k): _number(v) for k, v in _plain(_field(record, "phases")).items() if v is not None},
         grid=str(_field(files, "grid") or ""),
+        functions=str(_field(files, "eigenfunctions") or ""),
         traceback=str(_field(record, "traceback") or ""),
         details=_plain(_field(record, "details")),
     )

@@ -61,6 +61,7 @@ PREFERRED = (
     "vendi",
     "density",
     "precision",
+    "max_eigenvalue_error",
 )
 _TITLES = {
     "frechet": "Fréchet distance",
@@ -68,8 +69,9 @@ _TITLES = {
     "energy_distance": "energy distance",
     "sliced_wasserstein": "sliced Wasserstein",
     "vendi": "Vendi score",
+    "max_eigenvalue_error": "largest error of 3 modes",
 }
-_SPECTRUM = re.compile(r"(eigenvalue|residual)_\d+(_re|_im)?")
+_SPECTRUM = re.compile(r"(eigenvalue|residual|eigenvalue_error)_\d+(_re|_im)?")
 
 
 def quality_columns(groups: Iterable[Group]) -> list[Column]:

@@ -81,22 +81,7 @@ def eigenvalue_plane(spectra: Sequence[Spectrum]) -> dict[str, Any]:
             modes = [k for k, flag in enumerate(spectrum.flags) if bool(flag) is flagged]
             if modes:
                 traces.append(_modes_trace(spectrum, number, modes, flagged))
-        if spectrum.exact:
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "markers",
-                    "name": f"{plotly_text(spectrum.label)}: reference",
-                    "x": [value.real for value in spectrum.exact],
-                    "y": [value.imag for value in spectrum.exact],
-                    "marker": {
-                        "symbol": "cross-thin",
-                        "size": 13,
-                        "line": {"width": 1.2, "color": "#888888"},
-                    },
-                    "hovertemplate": "reference %{x:.5g}<extra></extra>",
-                }
-            )
+    traces += [_exact_trace(exact) for exact in _distinct(spectra)]
     layout = {
         "xaxis": {"title": {"text": "real part"}, "zeroline": True},
         "yaxis": {"title": {"text": "imaginary part"}, "zeroline": True, **_flat_range(spectra)},
@@ -105,6 +90,27 @@ def eigenvalue_plane(spectra: Sequence[Spectrum]) -> dict[str, Any]:
         "height": 380,
     }
     return {"data": traces, "layout": layout}
+
+
+def _distinct(spectra: Sequence[Spectrum]) -> list[tuple[complex, ...]]:
+    """The lists of exact values; of several for one same problem the longest."""
+    kept: list[tuple[complex, ...]] = []
+    for exact in sorted({spectrum.exact for spectrum in spectra if spectrum.exact}, key=len, reverse=True):
+        if not any(longer[: len(exact)] == exact for longer in kept):
+            kept.append(exact)
+    return kept
+
+
+def _exact_trace(exact: Sequence[complex]) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "exact",
+        "x": [value.real for value in exact],
+        "y": [value.imag for value in exact],
+        "marker": {"symbol": "cross-thin", "size": 13, "line": {"width": 1.2, "color": "#888888"}},
+        "hovertemplate": "exact %{x:.5g}<extra></extra>",
+    }
 
 
 def residual_stems(spectra: Sequence[Spectrum]) -> dict[str, Any] | None:
@@ -137,7 +143,7 @@ def residual_stems(spectra: Sequence[Spectrum]) -> dict[str, Any] | None:
         )
     if not traces:
         return None
-    layout = {
+    layout: dict[str, Any] = {
         "xaxis": {
             "title": {"text": "mode"},
             "dtick": 1 if max(len(s.values) for s in spectra) <= 16 else None,
@@ -147,6 +153,9 @@ def residual_stems(spectra: Sequence[Spectrum]) -> dict[str, Any] | None:
         "hovermode": "closest",
         "height": 380,
     }
+    sizes = [value for spectrum in spectra for value in spectrum.residuals if 0 < value < math.inf]
+    # plotly writes every digit between two powers where there are few of those, and they overlap
+    layout["yaxis"]["dtick"] = "D2" if max(sizes) < 1e3 * min(sizes) else 1
     return {"data": traces, "layout": layout}
 
 

@@ -38,10 +38,12 @@ def render_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: P
 
     cells = read_cells(records)
     groups = group_repeats(cells)
-    datasets, spectra = _sections(groups, Gallery(folder, _count_grids(groups)))
+    datasets, spectra = _sections(groups, folder)
     figures = {name: figure for part in datasets for name, figure in part.figures.items()}
     figures |= {name: figure for part in spectra for name, figure in part.figures.items()}
     scatters = {name: figure for part in datasets for name, figure in part.scatters.items()}
+    drawn = [part.functions for part in spectra if part.functions and part.functions.variants]
+    choices = {functions.key: functions.variants for functions in drawn}
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -58,14 +60,15 @@ def render_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: P
         suite_text=suite_text(manifest),
         command=shlex.join(map(str, manifest.get("command") or ())),
         style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
-        plotly=Markup(script_source(get_plotlyjs()) if figures or scatters else ""),
+        plotly=Markup(script_source(get_plotlyjs()) if figures or scatters or choices else ""),
         script=Markup(script_source((_HERE / "report.js").read_text(encoding="utf-8"))),
-        payload=Markup(script_json({"figures": figures, "scatters": scatters})),
+        payload=Markup(script_json({"figures": figures, "scatters": scatters, "choices": choices})),
     )
 
 
-def _sections(groups: Sequence[Group], gallery: Gallery) -> tuple[list[DatasetSection], list[SpectrumSection]]:
+def _sections(groups: Sequence[Group], folder: Path) -> tuple[list[DatasetSection], list[SpectrumSection]]:
     """A section per data set and kind, in order of appearance; groups without a good repeat have none."""
+    gallery = Gallery(folder, _count_grids(groups))
     by_place: dict[tuple[str, str], list[Group]] = {}
     for group in groups:
         if group.ok:
@@ -75,7 +78,7 @@ def _sections(groups: Sequence[Group], gallery: Gallery) -> tuple[list[DatasetSe
         if kind == "sample":
             datasets.append(build_dataset(f"part-{number}", name, members, gallery))
         else:
-            spectra.append(build_spectrum(f"part-{number}", name, members))
+            spectra.append(build_spectrum(f"part-{number}", name, members, folder))
     return datasets, spectra
 
 

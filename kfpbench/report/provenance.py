@@ -31,10 +31,11 @@ def head(manifest: Mapping[str, Any], cells: Sequence[Cell]) -> dict[str, Any]:
     suite = _suite(manifest)
     counts = Counter(cell.status for cell in cells)
     seeds = manifest.get("seeds") or sorted({cell.spec["seed"] for cell in cells if "seed" in cell.spec})
+    sampled = [cell for cell in cells if cell.kind == "sample"]
     facts = {
         "seeds": compact(seeds).strip("[]"),
-        "samples per cell": _values(cells, "n_samples"),
-        "reference set": ", ".join(sorted({cell.reference for cell in cells} - {""})),
+        "samples per cell": _values(sampled, "n_samples"),
+        "reference set": ", ".join(sorted({cell.reference for cell in sampled} - {""})),
         "finished": format_time(str(manifest.get("finished") or "")),
         "took": _duration(manifest),
     }

@@ -154,11 +154,25 @@
     await label();
   }
 
+  // Draws the panels of the cell that is chosen; a cell with fewer panels than another leaves some empty.
+  function drawChoice(id) {
+    const panels = payload.choices[id][Number(document.querySelector(`select[data-choice="${id}"]`).value)];
+    const drawn = [];
+    for (let i = 0, div; (div = document.getElementById(`${id}-${i}`)); i += 1) {
+      const panel = panels[i];
+      div.closest("figure").hidden = !panel;
+      document.getElementById(`${id}-${i}-caption`).textContent = panel ? panel.caption : "";
+      if (panel) drawn.push(draw(`${id}-${i}`, panel));
+    }
+    return Promise.all(drawn);
+  }
+
   function drawAll() {
     if (typeof Plotly === "undefined") return Promise.resolve();
     return Promise.all([
       ...Object.keys(payload.scatters).map(drawScatter),
       ...Object.entries(payload.figures).map(([id, figure]) => draw(id, figure)),
+      ...Object.keys(payload.choices).map(drawChoice),
     ]);
   }
 
@@ -181,6 +195,9 @@
   }
   for (const select of document.querySelectorAll("select[data-scatter]")) {
     select.addEventListener("change", () => drawScatter(select.dataset.scatter));
+  }
+  for (const select of document.querySelectorAll("select[data-choice]")) {
+    select.addEventListener("change", () => drawChoice(select.dataset.choice));
   }
   let width = document.documentElement.clientWidth, waiting;
   addEventListener("resize", () => {

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import cmath
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,21 @@ _EXACT = ("exact", "exact_eigenvalues", "reference", "reference_eigenvalues")
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Aligned tuples, one entry per mode; a flag is '' for a mode that counts, else why it does not."""
+    """Aligned tuples, one entry per mode; a flag is '' for a mode that counts, else why it does not.
+
+    ``matched`` are the exact values that modes stand for and ``errors`` the relative errors, NaN for a mode that is
+    compared with none; ``exact`` are the leading exact values. ``status`` is '' when the solver was content, else what
+    it says.
+    """
 
     label: str
     values: tuple[complex, ...]
     residuals: tuple[float, ...]
     flags: tuple[str, ...]
     exact: tuple[complex, ...] = ()
+    matched: tuple[complex, ...] = ()
+    errors: tuple[float, ...] = ()
+    status: str = ""
 
     def value_text(self, k: int) -> str:
         """Mode k as '-1.002' or '-1.002 + 0.31i', with as many digits as its residual supports."""
@@ -32,11 +41,15 @@ class Spectrum:
         if 0 < residual < math.inf:
             digits = max(digits, 1 - math.floor(math.log10(residual)))
         decimals = min(max(digits, 0), max(5 - math.floor(math.log10(size)), 0))
-        real = format_number(value.real, decimals)
-        if abs(value.imag) < 1e-9 * size:
-            return real
-        sign = "+" if value.imag > 0 else "\N{MINUS SIGN}"
-        return f"{real} {sign} {format_number(abs(value.imag), decimals)}i"
+        return _text(value, decimals)
+
+    def exact_texts(self, count: int) -> list[str]:
+        """The first exact values, each with five significant digits."""
+        return [_exact_text(value) for value in self.exact[:count]]
+
+    def matched_text(self, k: int) -> str:
+        """The exact value that mode k stands for, '' for none."""
+        return _exact_text(self.matched[k]) if k < len(self.matched) and cmath.isfinite(self.matched[k]) else ""
 
 
 def spectrum_of(group: Group) -> Spectrum | None:
@@ -64,7 +77,29 @@ def spectrum_of(group: Group) -> Spectrum | None:
         tuple((residuals + [math.nan] * count)[:count]),
         tuple((flags + [""] * count)[:count]),
         tuple(exact),
+        *_matches(cell.details.get("matches"), count),
+        _flag(cell.details.get("status")),
     )
+
+
+def _matches(items: Any, count: int) -> tuple[tuple[complex, ...], tuple[float, ...]]:
+    """Exact value and error of each mode, NaN for a mode without."""
+    found = [item if isinstance(item, Mapping) else {} for item in items or ()]
+    exact = [(_complex_values([item["exact"]]) if "exact" in item else [complex(math.nan)])[0] for item in found]
+    errors = [float(item.get("error", math.nan)) for item in found]
+    return tuple((exact + [complex(math.nan)] * count)[:count]), tuple((errors + [math.nan] * count)[:count])
+
+
+def _exact_text(value: complex) -> str:
+    return _text(value, 4 - math.floor(math.log10(abs(value) or 1e4)))
+
+
+def _text(value: complex, decimals: int) -> str:
+    real = format_number(value.real, decimals)
+    if abs(value.imag) < 1e-9 * (abs(value) or 1.0):
+        return real
+    sign = "+" if value.imag > 0 else "\N{MINUS SIGN}"
+    return f"{real} {sign} {format_number(abs(value.imag), decimals)}i"
 
 
 def _complex_values(items: Any) -> list[complex]:

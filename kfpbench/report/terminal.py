@@ -55,16 +55,16 @@ def render_table(records: Iterable[Any], console: Console) -> None:
         by_dataset.setdefault(group.first.dataset, []).append(group)
     for number, (name, groups) in enumerate(by_dataset.items()):
         if number:
-            _line(console, "")
+            print_line(console, "")
         columns = _columns(groups)
         dropped: list[str] = []
         if console.is_terminal:
             columns, dropped = fit(columns, console.width)
-        _line(console, name, style="bold")
+        print_line(console, name, style="bold")
         for text, style in _lines(columns, groups):
-            _line(console, text, style=style)
+            print_line(console, text, style=style)
         if dropped:
-            _line(console, f"not shown for want of width: {', '.join(dropped)}", style="dim")
+            print_line(console, f"not shown for want of width: {', '.join(dropped)}", style="dim")
 
 
 def fit(columns: Sequence[TextColumn], width: int) -> tuple[list[TextColumn], list[str]]:
@@ -153,8 +153,9 @@ def _row(columns: Sequence[TextColumn], cells: Sequence[str]) -> str:
     return (" " * _GAP).join(padded).rstrip()
 
 
-def _line(console: Console, text: str, style: str = "") -> None:
-    # Names are printed as they are: no markup in brackets, no highlighted numbers, no wrapping. A
-    # control character in one must not reach the terminal.
+def print_line(console: Console, text: str, style: str = "") -> None:
+    """Print a line with names as they are: no markup in brackets, no highlighted numbers, no wrapping; a control
+    character in one must not reach the terminal.
+    """
     shown = "".join(character if character.isprintable() else "?" for character in text)
     console.print(shown, style=style or None, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -220,6 +220,8 @@ def run_cell(cell: Cell, materials: Materials, folder: RunFolder) -> CellRecord:
             files = folder.save_samples(
                 cell.id, outcome.samples, materials.dataset(cell.spec), reference=outcome.reference, title=cell.label
             )
+        if outcome.functions is not None:
+            files |= folder.save_eigenfunctions(cell.id, outcome.functions)
     except (CapabilityError, BudgetError) as error:
         status, reason = "skipped", str(error)
     except CellTimeout as error:

@@ -17,7 +17,7 @@ from kfpbench.protocols import BoundScore, Problem, ProblemSize
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
 
-_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
 
 class Materials:
@@ -45,7 +45,7 @@ class Materials:
         """Everything that a sampler is given to fit."""
         spec = cell.spec
         dataset = self.dataset(spec)
-        device, dtype = choose_device(spec["device"]), _DTYPES[spec["dtype"]]
+        device, dtype = choose_device(spec["device"]), DTYPES[spec["dtype"]]
         parts = [spec["data"], spec["score"], str(device), spec["dtype"]]
         key = json.dumps(parts, sort_keys=True)
         if self._score is None or self._score[0] != key:
@@ -108,9 +108,11 @@ def predict_memory(cell: Cell) -> int:
     spec = cell.spec
     rows, dimension = create("datasets", spec["data"]).size(spec["data"]["reference"])
     train = spec["data"]["train_size"] or rows
-    itemsize = _DTYPES[spec["dtype"]].itemsize
+    itemsize = DTYPES[spec["dtype"]].itemsize
     size = ProblemSize(train, dimension, min(spec["batch_size"], spec["n_samples"]), itemsize)
     actor = create("samplers", spec["sampler"]) if cell.kind == "sample" else create("spectrum", spec["spectrum"])
+    if spec["score"] is None:  # a reference problem's own dynamics: its rows are not loaded
+        return int(actor.working_memory(size))
     data = 4 * rows * dimension
     samples = 8 * spec["n_samples"] * dimension if cell.kind == "sample" else 0  # the batches, and all in one array
     return int(data + samples + create("scores", spec["score"]).working_memory(size) + actor.working_memory(size))

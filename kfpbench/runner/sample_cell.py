@@ -18,6 +18,7 @@ from kfpbench.runner.budget import Deadline
 from kfpbench.runner.materials import Materials, reference_rows, wake
 from kfpbench.runner.memory import MemoryPeak, PeakMemory
 from kfpbench.runner.timing import Stopwatch, TimingSummary, summarise_times, synchroniser, throughput
+from kfpbench.store.eigenfunctions import FunctionGrid
 from kfpbench.store.records import measurement_entry
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
@@ -38,6 +39,7 @@ class Outcome:
     device: str = ""
     samples: NDArray[np.float32] | None = None
     reference: NDArray[np.float32] | None = None
+    functions: FunctionGrid | None = None
 
 
 def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcome: Outcome) -> None:

@@ -1,9 +1,18 @@
-"""Run one spectrum cell: eigenvalues with residuals, no sampler."""
+"""Run one spectrum cell: eigenvalues with residuals, and errors where the exact ones are known; no sampler."""
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
+from kfpbench.data.reference_problem import ReferenceProblem
+from kfpbench.eigensolvers.spectrum import Spectrum
+from kfpbench.eigensolvers.spectrum_task import SpectrumTask
+from kfpbench.errors import NumericalError
 from kfpbench.protocols import Measurement
-from kfpbench.runner.materials import Materials, wake
+from kfpbench.runner.eigenfunction_grid import function_grid
+from kfpbench.runner.eigenvalue_errors import SPARE, match_eigenvalues
+from kfpbench.runner.materials import DTYPES, Materials, choose_device, wake
 from kfpbench.runner.memory import PeakMemory
 from kfpbench.runner.sample_cell import Outcome
 from kfpbench.runner.timing import Stopwatch
@@ -11,10 +20,42 @@ from kfpbench.store.records import measurement_entry
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
 
+_LEADING = 3  # max_eigenvalue_error is over this many non-zero modes
+
 
 def run_spectrum_cell(cell: Cell, materials: Materials, outcome: Outcome) -> None:
-    """Fill ``outcome`` with eigenvalue_k_re, eigenvalue_k_im and residual_k, k from 1 in descending real part."""
-    task = create("spectrum", cell.spec["spectrum"])
+    """Fill ``outcome`` with eigenvalues, residuals, flags, and eigenfunctions to draw.
+
+    Measurements: eigenvalue_k_re, eigenvalue_k_im and residual_k, k from 1 in descending real part; sound_modes,
+    flagged_modes; where the exact spectrum is known eigenvalue_error_k of the k-th sound non-zero mode (see
+    `match_eigenvalues`) and max_eigenvalue_error over the first three, which is left out where fewer were found.
+    """
+    task: SpectrumTask = create("spectrum", cell.spec["spectrum"])
+    if cell.spec["score"] is None:
+        problem: ReferenceProblem = create("datasets", cell.spec["data"])
+        spectrum = _own_dynamics(task, problem, cell, outcome)
+        _compare(spectrum, problem, task.n_eigs, outcome)
+        outcome.functions = function_grid(spectrum, problem.log_density)
+    else:
+        spectrum = _reverse_process(task, cell, materials, outcome)
+        outcome.functions = function_grid(spectrum)
+        outcome.details["frame"] = task.operator.frame
+    _describe(spectrum, outcome)
+
+
+def _own_dynamics(task: SpectrumTask, problem: ReferenceProblem, cell: Cell, outcome: Outcome) -> Spectrum:
+    device = choose_device(cell.spec["device"])
+    outcome.device = str(device)
+    wake(device)
+    watch = Stopwatch(device)
+    outcome.phases = watch.seconds
+    with PeakMemory(device) as memory, watch.phase("setup"):
+        spectrum = task.solve_reference(problem, cell.seed, device, DTYPES[cell.spec["dtype"]])
+    _costs(watch, memory.result.increase, None, outcome)
+    return spectrum
+
+
+def _reverse_process(task: SpectrumTask, cell: Cell, materials: Materials, outcome: Outcome) -> Spectrum:
     problem = materials.problem(cell)
     outcome.device = str(problem.device)
     outcome.details["data"] = {"fingerprint": problem.dataset.fingerprint, "notes": list(problem.dataset.notes)}
@@ -24,22 +65,63 @@ def run_spectrum_cell(cell: Cell, materials: Materials, outcome: Outcome) -> Non
     before = problem.score.evaluations
     with PeakMemory(problem.device) as memory, watch.phase("setup"):
         spectrum = task.solve(problem)
-    measured = [
-        Measurement("setup_seconds", watch.seconds["setup"], unit="s"),
-        Measurement("setup_nfe", float(problem.score.evaluations - before)),
-    ]
-    if memory.result.increase is not None:
-        measured.append(Measurement("peak_memory_mib", memory.result.increase / 2**20, unit="MiB"))
+    _costs(watch, memory.result.increase, problem.score.evaluations - before, outcome)
+    return spectrum
+
+
+def _costs(watch: Stopwatch, memory: int | None, evaluations: int | None, outcome: Outcome) -> None:
+    measured = [Measurement("setup_seconds", watch.seconds["setup"], unit="s")]
+    if evaluations is not None:
+        measured.append(Measurement("setup_nfe", float(evaluations)))
+    if memory is not None:
+        measured.append(Measurement("peak_memory_mib", memory / 2**20, unit="MiB"))
     outcome.measurements += [measurement_entry(one, "lower") for one in measured]
-    for number, (value, residual) in enumerate(zip(spectrum.values, spectrum.residuals, strict=True), start=1):
+
+
+def _compare(spectrum: Spectrum, problem: ReferenceProblem, n_eigs: int, outcome: Outcome) -> None:
+    """Errors against the exact spectrum, where it can be had."""
+    exact, reason = _exact(problem, len(spectrum.values) + SPARE)
+    if exact is None:
+        outcome.details["notes"] = [reason]
+        return
+    matches = match_eigenvalues(spectrum.values, spectrum.flags, exact)
+    ordered = [match.error for match in matches if match is not None]  # values descend in their real part
+    measured = [Measurement(f"eigenvalue_error_{k}", error) for k, error in enumerate(ordered, start=1)]
+    wanted = min(_LEADING, n_eigs - 1)
+    if 0 < wanted <= len(ordered):
+        measured.append(Measurement("max_eigenvalue_error", max(ordered[:wanted]), n=wanted))
+    outcome.measurements += [measurement_entry(one, "lower") for one in measured]
+    listed = exact[: len(spectrum.values)]
+    outcome.details["exact_eigenvalues"] = [[value.real, value.imag] for value in listed.tolist()]
+    outcome.details["matches"] = [m and {"exact": [m.exact.real, m.exact.imag], "error": m.error} for m in matches]
+
+
+def _exact(problem: ReferenceProblem, count: int) -> tuple[NDArray[np.complex128] | None, str]:
+    """The exact eigenvalues, or the reason why there are none to compare with."""
+    try:
+        exact = problem.exact_eigenvalues(count)
+    except NumericalError as error:  # such as a well so deep that its slowest rate is lost in rounding
+        return None, f"no exact eigenvalues: {error}"
+    return (None, "no exact eigenvalues are known") if exact is None else (np.asarray(exact, dtype=complex), "")
+
+
+def _describe(spectrum: Spectrum, outcome: Outcome) -> None:
+    values, residuals = spectrum.values.tolist(), spectrum.residuals.tolist()
+    for number, (value, residual) in enumerate(zip(values, residuals, strict=True), start=1):
         outcome.measurements += [
             measurement_entry(Measurement(f"eigenvalue_{number}_re", value.real)),
             measurement_entry(Measurement(f"eigenvalue_{number}_im", value.imag)),
             measurement_entry(Measurement(f"residual_{number}", residual), "lower"),
         ]
+    flagged = sum(bool(flag) for flag in spectrum.flags)
+    outcome.measurements += [
+        measurement_entry(Measurement("sound_modes", float(len(values) - flagged)), "higher"),
+        measurement_entry(Measurement("flagged_modes", float(flagged)), "lower"),
+    ]
     outcome.details |= {
-        "eigenvalues": [[value.real, value.imag] for value in spectrum.values],
-        "residuals": spectrum.residuals,
-        "flags": spectrum.flags,
+        "eigenvalues": [[value.real, value.imag] for value in values],
+        "residuals": residuals,
+        "flags": list(spectrum.flags),
+        "status": spectrum.status,
         "solver": spectrum.diagnostics,
     }

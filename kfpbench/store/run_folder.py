@@ -1,4 +1,4 @@
-"""The folder of one run: manifest.json, cells.jsonl, results.parquet, samples/ and report.html.
+"""The folder of one run: manifest.json, cells.jsonl, results.parquet, samples/, eigenfunctions/, report.html.
 
 cells.jsonl is the truth; results.parquet is made from it and can be made again at any time.
 """
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from kfpbench.data.dataset import Dataset
+    from kfpbench.store.eigenfunctions import FunctionGrid
 
 __all__ = ["RunFolder", "load_run", "results_frame"]
 
@@ -32,8 +33,8 @@ __all__ = ["RunFolder", "load_run", "results_frame"]
 class RunFolder:
     """One run folder. Make one by `create`, or take an existing one by `open`.
 
-    Attributes: ``path``, ``manifest_path``, ``log`` (the `CellLog`), ``results_path``, ``samples_path`` and
-    ``report_path``; the last three need not exist.
+    Attributes: ``path``, ``manifest_path``, ``log`` (the `CellLog`), ``results_path``, ``samples_path``,
+    ``eigenfunctions_path`` and ``report_path``; the last four need not exist.
     """
 
     def __init__(self, path: Path) -> None:
@@ -42,6 +43,7 @@ class RunFolder:
         self.log = CellLog(path / "cells.jsonl")
         self.results_path = path / "results.parquet"
         self.samples_path = path / "samples"
+        self.eigenfunctions_path = path / "eigenfunctions"
         self.report_path = path / "report.html"
 
     @classmethod
@@ -167,6 +169,16 @@ class RunFolder:
             write_bytes(target, picture)
             files["grid"] = target.relative_to(self.path).as_posix()
         return files
+
+    def save_eigenfunctions(self, cell_id: str, grid: FunctionGrid) -> dict[str, str]:
+        """Write eigenfunctions on a grid as npz; returns the path relative to the folder, key ``eigenfunctions``."""
+        from kfpbench.store.eigenfunctions import write_function_grid
+        from kfpbench.store.samples import file_stem
+
+        self.eigenfunctions_path.mkdir(exist_ok=True)
+        target = self.eigenfunctions_path / f"{file_stem(cell_id)}.npz"
+        write_function_grid(target, grid)
+        return {"eigenfunctions": target.relative_to(self.path).as_posix()}
 
 
 def load_run(folder: str | os.PathLike[str]) -> DataFrame:

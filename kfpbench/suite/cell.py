@@ -13,7 +13,8 @@ class Cell:
     """One computation.
 
     ``spec`` is canonical: keys data, score, process, sampler or spectrum, metrics, n_samples, batch_size,
-    latency_repeats, seed, device, dtype and budget, with every default filled in. ``axes`` holds the grid's
+    latency_repeats, seed, device, dtype and budget, with every default filled in; score and process are null for the
+    spectrum of a reference problem's own dynamics. ``axes`` holds the grid's
     values that apply to this cell, by dotted path. ``id`` depends on ``spec`` without its budget alone, not on
     order, label or other cells.
     """

@@ -22,7 +22,7 @@ from kfpbench.errors import (
     SuiteError,
     UnknownComponentError,
 )
-from kfpbench.registry import Entry, find
+from kfpbench.registry import Entry, available, find
 from kfpbench.suite.problems import Path, Problem, combine, dotted, from_pydantic
 from kfpbench.suite.schema import DataKeys, LabelKey
 from kfpbench.suite.signature import Nested, Signature, read_signature
@@ -65,6 +65,26 @@ def component_entry(kind: str, name: str) -> Entry:
 def outputs_of(kind: str, name: str) -> list[str]:
     """The names under which a component reports, when it says so: those of a metric's class."""
     return list(getattr(component_entry(kind, name).load(), "outputs", {}))
+
+
+def has_own_dynamics(name: str) -> bool:
+    """Whether the data set of that name is a reference problem: a stationary diffusion with a known spectrum.
+
+    Raises UnknownComponentError, and PluginError for one that cannot be loaded.
+    """
+    return hasattr(component_entry("datasets", name).load(), "exact_eigenvalues")
+
+
+def reference_problems() -> list[str]:
+    """The registered data sets that have dynamics of their own; those that cannot be loaded are left out."""
+    found = []
+    for name in available("datasets"):
+        try:
+            if has_own_dynamics(name):
+                found.append(name)
+        except PluginError:
+            continue
+    return found
 
 
 def check_block(kind: str, raw: object, *, in_place: bool = False) -> Checked:

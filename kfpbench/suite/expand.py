@@ -12,11 +12,12 @@ from pydantic import ValidationError
 from kfpbench.errors import SuiteError
 from kfpbench.suite.cell import Cell, cell_id, without_negative_zero
 from kfpbench.suite.components import Checked, check_block, check_construction, outputs_of
+from kfpbench.suite.dynamics import missing_dynamics
 from kfpbench.suite.grid import Axis, Setting, combinations, count, read_axes
 from kfpbench.suite.paths import PathError, label_of, set_path
 from kfpbench.suite.places import Places
 from kfpbench.suite.problems import Path, Problem, from_pydantic
-from kfpbench.suite.schema import COMPONENT_FIELDS, LABEL_PATTERN, NESTED_KEYS, Settings, SuiteModel
+from kfpbench.suite.schema import COMPONENT_FIELDS, DYNAMICS, LABEL_PATTERN, NESTED_KEYS, Settings, SuiteModel
 
 MAX_CELLS = 20_000
 MAX_PROBLEMS = 50
@@ -161,7 +162,9 @@ class _Expansion:
 
         spec: dict[str, Any] = {}
         for key, kind in COMPONENT_FIELDS.items():
-            spec[key] = self.component(kind, raw[key], (key,), take)
+            absent = key in DYNAMICS and raw.get(key) is None
+            spec[key] = None if absent else self.component(kind, raw[key], (key,), take)
+        take(missing_dynamics(raw, spec["data"], entry.field))
         name = "sampler" if entry.field == "samplers" else "spectrum"
         spec[name] = self.component(entry.field, raw[entry.field][0], (entry.field, 0), take)
         spec["metrics"] = self.metrics(raw.get("metrics", []), take)

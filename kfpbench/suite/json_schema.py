@@ -16,8 +16,8 @@ from pydantic_core import CoreSchema
 from kfpbench.errors import PluginError
 from kfpbench.protocols import KINDS
 from kfpbench.registry import available
-from kfpbench.suite.components import PLACE_KEYS, spectrum_entry
-from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, SuiteModel
+from kfpbench.suite.components import PLACE_KEYS, reference_problems, spectrum_entry
+from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, DYNAMICS, SuiteModel
 from kfpbench.suite.signature import Nested, Signature, read_signature
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -50,7 +50,8 @@ def _suite(variant: Variant) -> dict[str, Any]:
     schema = _plain(SuiteModel)
     properties = schema["properties"]
     for key, kind in COMPONENT_FIELDS.items():
-        properties[key] = _reference(variant, kind, in_place=kind in PLACE_KEYS)
+        one = _reference(variant, kind, in_place=kind in PLACE_KEYS)
+        properties[key] = {"anyOf": [one, {"type": "null"}], "default": None} if key in DYNAMICS else one
     for key, kind in COMPONENT_LISTS.items():
         items = _reference(variant, kind, in_place=kind in PLACE_KEYS)
         properties[key] = {"type": "array", "items": items, "default": []}
@@ -58,8 +59,21 @@ def _suite(variant: Variant) -> dict[str, Any]:
         schema.pop("required", None)
     else:
         some = [{"required": [key], "properties": {key: {"minItems": 1}}} for key in ("samplers", "spectrum")]
-        schema["anyOf"] = some
+        schema["allOf"] = [{"anyOf": some}, {"anyOf": [_given_dynamics(), _own_dynamics()]}]
     return schema
+
+
+def _given_dynamics() -> dict[str, Any]:
+    """A score and a process, which every sampler needs."""
+    return {"required": list(DYNAMICS), "properties": {key: {"not": {"type": "null"}} for key in DYNAMICS}}
+
+
+def _own_dynamics() -> dict[str, Any]:
+    """Neither, where all entries are spectra and the data set has dynamics of its own."""
+    names = {"enum": reference_problems()}
+    block = {"type": "object", "properties": {"name": names}, "required": ["name"]}
+    absent: dict[str, Any] = {key: {"type": "null"} for key in DYNAMICS}
+    return {"properties": {**absent, "data": {"anyOf": [names, block]}, "samplers": {"maxItems": 0}}}
 
 
 def _reference(variant: Variant, kind: str, *, in_place: bool = False) -> dict[str, Any]:

@@ -195,6 +195,8 @@ def _validate(document: dict[str, Any], places: Places) -> SuiteModel:
             rest.pop(str(problem.path[0]), None)
         else:
             rest.setdefault("name", "unnamed")
+    if any(problem.path[:1] == (key,) for problem in problems for key in COMPONENT_FIELDS):
+        raise combine(errors)  # what is left out is needed
     remaining, _ = _model(rest)
     same_grid = rest.get("grid") == document.get("grid")
     if remaining is not None and same_grid and (remaining.samplers or remaining.spectrum):

@@ -79,8 +79,8 @@ class SuiteModel(Settings):
     description: str = ""
     repeats: Count = Field(1, description="Repeat r uses seed + r.")
     data: Block
-    score: Block
-    process: Block
+    score: Block | None = Field(None, description="Null, with process: a spectrum of the data set's own dynamics.")
+    process: Block | None = Field(None, description="Null, with score: a spectrum of the data set's own dynamics.")
     samplers: list[Block] = []
     spectrum: list[Block] = []
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
@@ -92,5 +92,6 @@ class SuiteModel(Settings):
 COMPONENT_FIELDS = {"data": "datasets", "score": "scores", "process": "processes"}
 COMPONENT_LISTS = {"samplers": "samplers", "spectrum": "spectrum", "metrics": "metrics"}
 NOT_AXES = ("schema_version", "name", "description", "repeats", "grid", "plugins", "include")
+DYNAMICS = ("score", "process")  # of the reverse process; null for a reference problem, which has its own
 AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)
 NESTED_KEYS = {"budget": tuple(Budget.model_fields)}

@@ -71,6 +71,22 @@ def select_cells(cells: Sequence[Cell], expressions: Sequence[str]) -> list[Cell
     return chosen
 
 
+def spectrum_selection(cells: Sequence[Cell], expressions: Sequence[str]) -> list[str]:
+    """The expressions for those cells among the selected ones that are spectra.
+
+    Raises SuiteError when the plan has no spectrum, or none of them is selected.
+    """
+    spectra = [cell for cell in cells if cell.kind == "spectrum"]
+    if not spectra:
+        raise SuiteError(
+            "the suite has no spectrum cells",
+            allowed="at least one entry under `spectrum:`",
+            remedy="Add one, or use `kfpbench run` for its samplers.",
+        )
+    select_cells(spectra, expressions)
+    return [*(text for text in expressions if _parse(text)[0] != "kind"), "kind=spectrum"]
+
+
 def _parse(text: str) -> tuple[str, Any]:
     key, equals, written = text.partition("=")
     if not equals or not key.strip():

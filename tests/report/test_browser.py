@@ -7,8 +7,13 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
+
+from kfpbench.report.html import write_report
+from kfpbench.store.eigenfunctions import FunctionGrid, write_function_grid
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 BROWSER = next((path for name in BROWSERS if (path := shutil.which(name))), None)
@@ -88,3 +93,38 @@ def test_sorting_and_choosing_work(report: Path, tmp_path: Path) -> None:
     assert 'aria-sort="ascending"' in table
     caption = dom[dom.index('id="part-1-front-caption"') :]
     assert "Not dominated in Fréchet distance" in caption[: caption.index("</span>")]
+
+
+@pytest.mark.parametrize("width", [1200, 500])
+def test_choosing_a_cell_draws_its_eigenfunctions(made_up: ModuleType, tmp_path: Path, width: int) -> None:
+    """Three maps of the first cell; two of the second, which has no third panel."""
+    axis = np.linspace(-1.0, 1.0, 8)
+    records = []
+    for number, modes in enumerate(((1, 2, 3), (1, 2))):
+        record = made_up.spectrum_record(number)
+        values = np.stack([(k + 1) * np.add.outer(axis, axis) for k in modes])
+        write_function_grid(tmp_path / f"{number}.npz", FunctionGrid((axis, axis), modes, values))
+        record.update(cell=f"c{number}", label=f"cell {number}", files={"eigenfunctions": f"{number}.npz"}, axes={})
+        record["spec"]["spectrum"] = {"n_eigs": number}
+        records.append(record)
+    page = write_report({}, records, tmp_path)
+    text = page.read_text(encoding="utf-8")
+
+    def panels(dom: str) -> list[str]:
+        return [part[:9] for part in re.findall(r'id="part-1-functions-\d-caption">([^<]*)<', dom)]
+
+    dom, console, asked = visit(page, tmp_path, width)
+    assert (console, asked) == ([], set())
+    assert [caption[:6] for caption in panels(dom)] == ["Mode 2", "Mode 3", "Mode 4"]
+    assert dom.count('class="heatmaplayer mlayer"><g class="hm"') == 3
+    script = """<script>addEventListener("load", () => setTimeout(() => {
+      const select = document.querySelector("select[data-choice]");
+      select.value = "1"; select.dispatchEvent(new Event("change"));
+      document.body.dataset.excess = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    }, 1500));</script></body>"""
+    page.write_text(text.replace("</body>", script), encoding="utf-8")
+    dom, console, _ = visit(page, tmp_path, width)
+    assert console == []
+    assert [caption[:6] for caption in panels(dom)] == ["Mode 2", "Mode 3", ""]
+    assert dom.count('<figure class="plot" hidden="">') == 1
+    assert 'data-excess="0"' in dom

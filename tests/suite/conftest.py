@@ -61,6 +61,15 @@ class Ring:
         self.modes = modes
 
 
+@kfpbench.register("datasets", "diffusion")
+class Diffusion:  # a reference problem: it has dynamics of its own
+    def __init__(self, beta: float = 1.0):
+        self.beta = beta
+
+    def exact_eigenvalues(self, count):
+        return [-self.beta * k for k in range(count)]
+
+
 @kfpbench.register("scores", "exact")
 class Exact:
     pass

@@ -56,6 +56,22 @@ ACCEPTED = [
     ("[distance]", "[]\nbudget: {seconds: null, memory_gib: 2}\ndevice: cuda:1\ndtype: float64\nrepeats: 3"),
     ("steps: 5}", "}\ngrid: {samplers.heun.steps: [1, 2]}"),
 ]
+OWN = "name: own\ndata: diffusion\nspectrum: [{points: 5}]\n"  # a reference problem's own dynamics
+OWN_ACCEPTED = [
+    OWN,
+    OWN.replace("diffusion", "{name: diffusion, beta: 2}"),
+    OWN + "score: null\nprocess: null\nsamplers: []\n",
+    OWN + "score: exact\nprocess: bridge\n",
+    OWN.replace("diffusion", "toy") + "grid: {data: [diffusion, {name: diffusion, beta: 3}]}\n",
+]
+OWN_REFUSED = [
+    OWN.replace("diffusion", "toy"),
+    OWN.replace("diffusion", "{name: toy}"),
+    OWN + "score: exact\n",
+    OWN + "process: bridge\n",
+    OWN + "process: bridge\nscore: null\n",
+    OWN + "samplers: [{name: steps, steps: 3}]\n",
+]
 REFUSED = [
     ("name: demo", "nam: demo"),
     ("name: demo\n", ""),
@@ -96,6 +112,22 @@ def test_the_schema_accepts_what_load_suite_accepts(
     text = base.replace(old, new, 1) if old else base
     load(text)
     validator.validate(parsed(text))
+
+
+@pytest.mark.parametrize("text", OWN_ACCEPTED)
+def test_the_schema_accepts_a_problem_with_dynamics_of_its_own(
+    load: Load, validator: jsonschema.Draft202012Validator, text: str
+) -> None:
+    load(text)
+    validator.validate(parsed(text))
+
+
+@pytest.mark.parametrize("text", OWN_REFUSED)
+def test_the_schema_refuses_what_has_no_dynamics(
+    refused: Refused, validator: jsonschema.Draft202012Validator, text: str
+) -> None:
+    assert refused(text)
+    assert not validator.is_valid(parsed(text))
 
 
 @pytest.mark.parametrize(("old", "new"), REFUSED)

@@ -71,10 +71,10 @@ def test_a_spectrum_needs_no_sampler(load: Load) -> None:
 # One change to the base suite each: what replaces what, and the whole of the error.
 CHANGES = [
     ("score: exact", "scor: exact", [
-        "suite.yaml:1:1: the required key 'score' is missing",
         "suite.yaml:3:1: unknown key; got 'scor'; allowed: seed, device, dtype, n_samples, batch_size, "
         "latency_repeats, budget, schema_version, name, description, repeats, data, score, process, samplers, "
         "spectrum, grid, metrics, plugins, include. Did you mean 'score'?",
+        "suite.yaml:1:1: the required key 'score' is missing. A sampler needs a score and a process.",
     ]),
     ("name: demo", "name: demo\nname: again", [
         "suite.yaml:2:1: duplicate key; the first is at suite.yaml:1:1; got 'name'. Keep one of them."
@@ -123,8 +123,8 @@ CHANGES = [
         "suite.yaml:2:17: schema_version cannot have this value; got 0; allowed: 1"
     ]),
     ("name: toy", "name: toi", [
-        "suite.yaml:2:14: no component of datasets has that name; got 'toi'; allowed: cifar10, digits, gmm2d, "
-        "gmm_ring, ring, toy. Did you mean 'toy'?"
+        "suite.yaml:2:14: no component of datasets has that name; got 'toi'; allowed: {datasets}. "
+        "Did you mean 'toy'?"
     ]),
     ("size: 20", "sise: 20", [
         "suite.yaml:2:19: unknown key; got 'sise'; allowed: name, reference, train_size, size, folder. "
@@ -183,9 +183,11 @@ CHANGES = [
 @pytest.mark.parametrize(("old", "new", "expected"), CHANGES, ids=[new for _, new, _ in CHANGES])
 def test_every_problem_has_its_place(refused: Refused, base: str, old: str, new: str, expected: list[str]) -> None:
     assert base.count(old) >= 1
-    metrics = ", ".join(registry.available("metrics"))
+    names = {kind: ", ".join(registry.available(kind)) for kind in ("metrics", "datasets")}
     problems = refused(base.replace(old, new, 1))
-    assert problems == [text.replace("{metrics}", metrics) for text in expected]
+    for kind, known in names.items():
+        expected = [text.replace(f"{{{kind}}}", known) for text in expected]
+    assert problems == expected
 
 
 def test_all_problems_are_reported_at_once(refused: Refused, base: str) -> None:
