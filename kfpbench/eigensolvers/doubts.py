@@ -18,11 +18,11 @@ _STANDARD_ERRORS = 4.0  # moments that differ from those of an invariant density
 def doubts(pairs: Eigenpairs, measured: Residuals, fit: GalerkinPencil) -> tuple[str, ...]:
     """One reason, or "", for each value.
 
-    In this order: the solver's own doubt; ill-conditioned eigenvectors; a trimmed residual on unseen points above half
-    of |lambda| (what a ridge or too small a sample invents solves its own problem exactly and fails here); the ridge's
-    share 1 - ||Phi v||^2 / (v^H B v) above one half; a real part that is positive beyond its residual where the points'
-    density is invariant, since there Re <phi, L phi> = -E[grad phi . a grad conj phi] <= 0. Where it is not invariant
-    (a reverse drift expands) a positive value may be true, and is not flagged.
+    In this order: the solver's own doubt; ill-conditioned eigenvectors; a second constant function; a trimmed residual
+    on unseen points above half of |lambda| (what a ridge or too small a sample invents solves its own problem exactly
+    and fails here); the ridge's share 1 - ||Phi v||^2 / (v^H B v) above one half; a real part that is positive beyond
+    its residual where the points' density is invariant, since there Re <phi, L phi> = -E[grad phi . a grad conj phi] <=
+    0. Where it is not invariant (a reverse drift expands) a positive value may be true, and is not flagged.
 
     The flags are a filter and no certificate: points cannot tell what happens where there are none, so that an
     eigenfunction which bends in the gap between two wells, under too small a bandwidth, may pass.
@@ -30,13 +30,16 @@ def doubts(pairs: Eigenpairs, measured: Residuals, fit: GalerkinPencil) -> tuple
     condition = pairs.diagnostics.get("eigenvector_condition", 1.0)
     shared = f"eigenvectors have condition number {condition:.1e}" if condition > _ILL_CONDITIONED else ""
     ridge = ridge_shares(pairs).tolist()
-    values, residuals = pairs.values.tolist(), measured.trimmed.tolist()
+    values, residuals, constant = pairs.values.tolist(), measured.trimmed.tolist(), measured.constant.tolist()
+    first = min((k for k, flat in enumerate(constant) if flat), key=lambda k: abs(values[k]), default=None)
     positive = [value.real > residual for value, residual in zip(values, residuals, strict=True)]
     invariant = any(positive) and moments_are_invariant(fit)
     flags = []
     for index, (value, residual) in enumerate(zip(values, residuals, strict=True)):
         reason = pairs.flags[index] or shared
-        if not reason and not residual <= _TRUSTED * abs(value) and abs(value) > 0:
+        if not reason and constant[index] and index != first:
+            reason = "cannot be told from the constant function"
+        if not reason and not constant[index] and not residual <= _TRUSTED * abs(value):
             reason = f"residual {residual:.2g} exceeds {_TRUSTED:g} |value|"
         if not reason and ridge[index] > _RIDGE_SHARE:
             reason = f"the ridge makes {ridge[index]:.0%} of its norm"

@@ -12,6 +12,7 @@ from kfpbench.eigensolvers.eigenpairs import Eigenpairs
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.pencil import GalerkinPencil
 
+_CONSTANT = 1e-12  # share of variance in a squared norm below which a function is the constant
 _TRIMMED = 0.01  # share of drawn points, those of the largest defects, that the trimmed residual leaves out
 
 
@@ -27,6 +28,7 @@ class Residuals:
 
     full: Tensor
     trimmed: Tensor
+    constant: Tensor  # (K,) bool: phi does not vary over the points
 
 
 def residuals(pairs: Eigenpairs, pencil: GalerkinPencil) -> Residuals:
@@ -43,11 +45,11 @@ def residuals(pairs: Eigenpairs, pencil: GalerkinPencil) -> Residuals:
     tiny = torch.finfo(mean.real.dtype).tiny
     norm = (weights * functions.abs().square()).sum(0).clamp_min(tiny)
     variance = (weights * (functions - mean).abs().square()).sum(0).clamp_min(tiny)
+    constant = variance <= _CONSTANT * norm  # the constant function has no variance to divide by
     if pencil.reversible:
         energy = _dirichlet_energy(pairs, pencil)
-        constant = variance <= 1e-12 * norm  # the constant function has no variance to divide by
-        trimmed = torch.where(constant, energy / norm, energy / variance)
-        return Residuals((energy / norm + pairs.values).abs(), (trimmed + pairs.values).abs())
+        trimmed = energy / torch.where(constant, norm, variance)
+        return Residuals((energy / norm + pairs.values).abs(), (trimmed + pairs.values).abs(), constant)
     images = pairs.basis.images(pencil.points, pencil.drift, pencil.diffusion).to(pairs.right.dtype) @ pairs.right
     defect = (images - functions * pairs.values).abs().square()  # (n, K)
     full = ((weights * defect).sum(0) / norm).sqrt()
@@ -55,8 +57,7 @@ def residuals(pairs: Eigenpairs, pencil: GalerkinPencil) -> Residuals:
     kept = len(defect) - (math.ceil(_TRIMMED * len(defect)) if draws and len(defect) > 1 else 0)
     smallest = defect.topk(kept, dim=0, largest=False, sorted=False).values  # any of them where the weights are equal
     total = smallest.sum(0) / len(defect) if draws else (weights * defect).sum(0)
-    constant = variance <= 1e-12 * norm
-    return Residuals(full, (total / torch.where(constant, norm, variance)).sqrt())
+    return Residuals(full, (total / torch.where(constant, norm, variance)).sqrt(), constant)
 
 
 def _dirichlet_energy(pairs: Eigenpairs, pencil: GalerkinPencil) -> Tensor:
