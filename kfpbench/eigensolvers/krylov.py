@@ -56,7 +56,7 @@ class Krylov:
         count: Annotated[int, Field(ge=1)] = 12,
         damping: Annotated[float, Field(gt=0, lt=1)] = 1e-6,
         shift: Annotated[float, Field(gt=0)] = 0.05,
-        tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-5,
+        tolerance: Annotated[float, Field(gt=0, lt=1)] = 1e-4,
         max_iterations: Annotated[int, Field(ge=1)] = 40,
         preconditioner_centres: Annotated[int, Field(ge=1)] = 1000,
         method: Method = "auto",
