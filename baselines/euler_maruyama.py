@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -22,6 +22,8 @@ class EulerMaruyama:
     order 1. NFE = steps. Source: Anderson (1982) for the reverse SDE; Song et al. (2021), eq. (6); Kloeden and Platen
     (1992), sec. 10.2, for the method.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({"steps": 4},)
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -19,6 +19,8 @@ class ProbabilityFlowEuler:
 
     Under VE this is DDIM. Source: Song et al. (2021), eq. (13).
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({"steps": 4},)
 
     def __init__(self, steps: Annotated[int, Field(ge=1)] = 100, schedule: Schedule = "edm") -> None:
         check_grid("pf_ode_euler", steps, schedule)

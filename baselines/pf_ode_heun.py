@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -20,6 +20,8 @@ class ProbabilityFlowHeun:
     Order 2, NFE = 2 steps. Source: Karras et al. (2022), Algorithm 1, which this follows down to t_min; their last
     Euler step from sigma_min to 0 is left out, since every sampler here targets p at t_min.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({"steps": 4},)
 
     def __init__(self, steps: Annotated[int, Field(ge=1)] = 18, schedule: Schedule = "edm") -> None:
         check_grid("pf_ode_heun", steps, schedule)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -43,6 +43,8 @@ class ARD:
     without ``signal_to_noise``; ``fit`` raises ShapeError for a list of the wrong length, and NumericalError when the
     points are not finite, vary in no direction or rise nowhere above the noise.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"scales": "mahalanobis"}, {"scales": [1.0, 0.5]})
 
     def __init__(
         self,

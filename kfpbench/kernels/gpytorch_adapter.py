@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import torch
 from pydantic import Field
@@ -47,6 +48,11 @@ class GPyTorchKernel:
     differs from the known one; CapabilityError for a kernel without a derivative, or with batches. Source: Gardner et
     al., "GPyTorch", NeurIPS 2018.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"module": "RBFKernel", "options": {"ard_num_dims": 2}},
+        {"module": "PeriodicKernel", "smoothness": math.inf},
+    )
 
     smoothness: float
     # a kernel with a formula has the first two, others the other three: kfpbench.protocols tells kernels apart by them

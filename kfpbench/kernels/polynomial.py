@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field
 from torch import Tensor
@@ -23,6 +23,8 @@ class Polynomial:
     Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), section 4.2.2. Raises ParameterError for a
     degree that is no integer >= 1, a negative offset or a length that is not positive.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"degree": 3, "offset": 0.0})
 
     smoothness = math.inf
 

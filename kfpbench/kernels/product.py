@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from kfpbench.kernels.composite import CompositeBase
 from kfpbench.kernels.jet import Jet, multiply
 
@@ -16,6 +18,11 @@ class Product(CompositeBase):
     each pair of distinct arguments. Source: Aronszajn, "Theory of reproducing kernels", Trans. AMS 68 (1950), part I,
     sec. 8; the cross term is the carre du champ of ``kfpbench.kernels.jet``.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"kernels": ["rbf", "polynomial"]},
+        {"kernels": ["matern52", "ard"]},
+    )
 
     @staticmethod
     def combine(one: Jet, other: Jet) -> Jet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field
 from torch import Tensor
@@ -20,6 +20,8 @@ class Scaled:
     As smooth as the kernel, which ``fit`` fits. Raises ParameterError for a variance that is not positive and finite,
     CapabilityError for a kernel without a formula.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({"kernel": "matern32", "variance": 2.0},)
 
     def __init__(self, kernel: Kernel | str, variance: Annotated[float, Field(gt=0)] = 1.0) -> None:
         if not 0 < variance < math.inf:

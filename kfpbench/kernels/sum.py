@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 from kfpbench.kernels.composite import CompositeBase
 from kfpbench.kernels.jet import Jet, add
 
@@ -13,6 +15,8 @@ class Sum(CompositeBase):
     Parameters, smoothness and errors: ``CompositeBase``. Give parts a variance by ``Scaled``. Cost: that of the parts,
     but an argument that several parts share, such as the squared distance, is evaluated once.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({"kernels": ["rbf", "polynomial"]},)
 
     @staticmethod
     def combine(one: Jet, other: Jet) -> Jet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -42,6 +42,12 @@ class Koopman:
     Setup: N x segments score evaluations and one eigenproblem a segment. Sampling: no score evaluation, O(N d) for each
     image and segment. Source: Wu and Kawahara, Entropy 28(3):290 (2026), for the idea; the formulas are this project's.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, Any], ...]] = (
+        {"operator": GeneratorOptions(segments=2, points=40)},
+        {"operator": GeneratorOptions(segments=2, points=40, eta=1.0)},
+        {"operator": GeneratorOptions(time="augmented", segments=2, points=60)},
+    )
 
     def __init__(
         self,

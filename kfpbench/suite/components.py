@@ -26,6 +26,7 @@ from kfpbench.registry import Entry, available, find
 from kfpbench.suite.problems import Path, Problem, combine, dotted, from_pydantic
 from kfpbench.suite.schema import DataKeys, LabelKey
 from kfpbench.suite.signature import Nested, Signature, read_signature
+from kfpbench.testing.shape import missing_members
 
 SPECTRUM_TARGET = "kfpbench.eigensolvers.spectrum_task:SpectrumTask"  # the eigenpair problem of `spectrum:` blocks
 MAX_NESTING = 24
@@ -172,7 +173,14 @@ def _check_component(kind: str, raw: object, path: Path, place_keys: type[BaseMo
             return Checked(None, (fault,))
         head = {"name": raw["name"]}
     try:
-        signature = read_signature(component_entry(kind, head.get("name", kind)).load())
+        component = component_entry(kind, head.get("name", kind)).load()
+        lacking = [] if kind == "spectrum" else missing_members(kind, component)
+        if lacking:
+            raise PluginError(
+                f"{head['name']!r} is no component of {kind}: it lacks {'; '.join(lacking)}",
+                remedy=f"`python -m kfpbench.testing {kind}` runs the contract suite on it.",
+            )
+        signature = read_signature(component)
     except (UnknownComponentError, PluginError) as error:
         allowed = None if error.allowed is None else str(error.allowed)
         where = (*path, "name") if head else path
