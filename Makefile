@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-all lint format asv clean
+.PHONY: help quickstart test test-slow test-all lint format asv speed clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -36,6 +36,9 @@ format: $(VENV)/.dev ## Format the code
 asv: $(VENV)/.dev ## Run the asv benchmarks on this commit in this environment and keep the results
 	$(BIN)/asv machine --yes
 	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
+
+speed: $(VENV)/.dev ## Print what the eigensolvers cost: against a peer, at large N, and with growing N (half an hour)
+	for part in peers large krylov scaling; do $(BIN)/python suites/asv/spectral_ratios.py $$part || exit 1; done
 
 clean: ## Remove what the targets above made
 	rm -rf $(VENV) .asv .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -25,13 +25,13 @@ class DenseEigensolver(Regularised):
     def solve(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend, n_eigs: int | None = None) -> Eigenpairs:
         """All eigenpairs of the projected generator; the kernel is fitted to the points first."""
         pencil.require_smooth(kernel)
-        kernel = kernel.fit(pencil.bulk)
+        kernel, solver = kernel.fit(pencil.bulk), self.resolved(pencil)
         if pencil.centres is None:
-            principal = principal_of_gram(kernel, backend, pencil.points, pencil.weights, self)
+            principal = principal_of_gram(kernel, backend, pencil.points, pencil.weights, solver)
         else:
-            principal = principal_of_sections(kernel, backend, pencil.points, pencil.weights, pencil.centres, self)
+            principal = principal_of_sections(kernel, backend, pencil.points, pencil.weights, pencil.centres, solver)
         return projected_eigenpairs(pencil, principal, self.ridge, {"kernel": kernel.describe()})
 
-    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int) -> int:
+    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int, backend: Backend) -> int:
         """Bytes: Gram matrices and complex eigenvectors, at full rank."""
         return itemsize * (18 * points**2 + 8 * points * dimension)

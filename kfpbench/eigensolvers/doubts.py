@@ -13,6 +13,7 @@ _TRUSTED = 0.5  # a mode whose trimmed residual exceeds this share of |value| is
 _ILL_CONDITIONED = 1e10  # eigenvectors beyond this condition number make every mode doubtful
 _RIDGE_SHARE = 0.5  # of v^H B v: a mode that owes more of its norm to the ridge than this is flagged
 _STANDARD_ERRORS = 4.0  # moments that differ from those of an invariant density by more deny invariance
+_TILE = 4096  # points whose moments are in memory at a time
 
 
 def doubts(pairs: Eigenpairs, measured: Residuals, fit: GalerkinPencil) -> tuple[str, ...]:
@@ -32,7 +33,9 @@ def doubts(pairs: Eigenpairs, measured: Residuals, fit: GalerkinPencil) -> tuple
     ridge = ridge_shares(pairs).tolist()
     values, residuals, constant = pairs.values.tolist(), measured.trimmed.tolist(), measured.constant.tolist()
     first = min((k for k, flat in enumerate(constant) if flat), key=lambda k: abs(values[k]), default=None)
-    positive = [value.real > residual for value, residual in zip(values, residuals, strict=True)]
+    positive = [
+        value.real > residual and not flat for value, residual, flat in zip(values, residuals, constant, strict=True)
+    ]
     invariant = any(positive) and moments_are_invariant(fit)
     flags = []
     for index, (value, residual) in enumerate(zip(values, residuals, strict=True)):
@@ -62,13 +65,20 @@ def ridge_shares(pairs: Eigenpairs) -> Tensor:
 def moments_are_invariant(pencil: GalerkinPencil) -> bool:
     """Whether E[L x_s] = E[b_s] and E[L x_s^2] = E[2 x_s b_s + 2 a_ss] vanish to four standard errors for every s.
 
-    Necessary for the points' density to be invariant, not sufficient. Cost O(N d).
+    Necessary for the points' density to be invariant, not sufficient. Cost O(N d), memory that of a tile of points.
     """
-    x, weights = pencil.points, pencil.weights[:, None]
-    x = x - (weights * x).sum(0)
-    diffusion = pencil.diffusion.to(x)
-    spread = torch.stack([field.square() for field in diffusion.root_fields(x)]).sum(0)  # (N, d): a_ss
-    images = torch.cat([pencil.drift, 2.0 * x * pencil.drift + 2.0 * spread], dim=1)
-    mean = (weights * images).sum(0)
-    error = (weights.square() * (images - mean).square()).sum(0).sqrt()  # of a weighted mean of independent terms
-    return bool((mean.abs() <= _STANDARD_ERRORS * error.clamp_min(1e-12 * images.abs().max())).all())
+    origin = pencil.weights @ pencil.points
+    tiles = [slice(start, start + _TILE) for start in range(0, len(pencil.points), _TILE)]
+
+    def images(rows: slice) -> Tensor:  # (n, 2 d)
+        x, drift = pencil.points[rows] - origin, pencil.drift[rows]
+        a = pencil.diffusion.rows(rows).to(x)
+        spread = a.values.diagonal(dim1=-2, dim2=-1) if a.kind == "matrix" else a.values
+        spread = spread[..., None] if a.kind == "scalar" else spread  # a_ss: broadcasts to (n, d)
+        return torch.cat([drift, 2.0 * (x * drift + spread)], dim=1)
+
+    mean = torch.stack([pencil.weights[rows] @ images(rows) for rows in tiles]).sum(0)
+    largest = max(float(images(rows).abs().max()) for rows in tiles)
+    squares = [pencil.weights[rows].square() @ (images(rows) - mean).square() for rows in tiles]
+    error = torch.stack(squares).sum(0).sqrt()  # of a weighted mean of independent terms
+    return bool((mean.abs() <= _STANDARD_ERRORS * error.clamp_min(1e-12 * largest)).all())

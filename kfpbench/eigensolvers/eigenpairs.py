@@ -105,7 +105,11 @@ def conjugate_partners(values: Tensor) -> list[int]:
 
 @runtime_checkable
 class Eigensolver(Protocol):
-    """Solves the Galerkin eigenproblem of a frozen generator on sampled points: the interface of such plugins."""
+    """Solves the Galerkin eigenproblem of a frozen generator on sampled points: the interface of such plugins.
+
+    A solver that never finds all pairs of its projection says ``partial = True``: functions of the whole operator
+    cannot be taken by it.
+    """
 
     def solve(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend, n_eigs: int | None = None) -> Eigenpairs:
         """Fit the kernel to the pencil's points, then find eigenpairs of the projected generator.
@@ -113,5 +117,5 @@ class Eigensolver(Protocol):
         ``n_eigs`` is how many of the slowest the caller wants, at least; None: all that the projection has.
         """
 
-    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int) -> int:
+    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int, backend: Backend) -> int:
         """Predicted peak bytes of ``solve``, besides the pencil."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -50,6 +50,8 @@ class Krylov:
     a kernel too rough, a reversible pencil or one with centres of its own; NumericalError for a kernel that is constant
     or not finite on the points.
     """
+
+    partial: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -110,14 +112,17 @@ class Krylov:
             pencil, kernel, backend, operator, preconditioner, (right, left), wanted, iterations, details
         )
 
-    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int) -> int:
-        """Bytes: the preconditioner as it is made, the search spaces, the eigenfunctions; linear in the points."""
+    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int, backend: Backend) -> int:
+        """Bytes: the preconditioner as it is made, the search spaces, the eigenfunctions, linear in the points; and
+        what the backend takes for K and the generator's Gram matrix.
+        """
         wanted = self.count if n_eigs is None else n_eigs
         wanted += max(2, wanted // 4)
         centres = min(self.preconditioner_centres, points)
-        return itemsize * (
+        own = (
             5 * points * centres + 12 * centres**2 + (4 * _BASIS_FACTOR + 24) * wanted * points + 4 * points * dimension
         )
+        return itemsize * own + 2 * backend.working_memory(points, points, dimension, wanted, itemsize)
 
     def _require(self, pencil: GalerkinPencil) -> None:
         if pencil.reversible:
@@ -209,7 +214,9 @@ class Krylov:
             "left_right_mismatch": float(apart.max()) if len(apart) else 0.0,
             "kernel_passes": operator.passes,
             "kernel_columns": operator.columns,
-            "memory": self.working_memory(len(pencil.points), pencil.points.shape[1], wanted, values.real.itemsize),
+            "memory": self.working_memory(
+                len(pencil.points), pencil.points.shape[1], wanted, values.real.itemsize, backend
+            ),
             **spanned.diagnostics,
             **preconditioner.diagnostics,
             **({"missing": f"{missing} of {wanted} eigenpairs do not exist or were not found"} if missing > 0 else {}),

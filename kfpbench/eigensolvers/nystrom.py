@@ -74,7 +74,7 @@ class Nystrom(Regularised):
         diagnostics = {"kernel": kernel.describe(), "centres": len(centres)}
         return compressed(projected_eigenpairs(pencil, principal, self.ridge, diagnostics), n_eigs)
 
-    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int) -> int:
+    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int, backend: Backend) -> int:
         """Bytes: features on the points, blocks of one tile and its points, square matrices and complex vectors."""
         centres, tile = min(self.centres, points), min(4096, points)
         factor = centres if self.selection == "pivoted_cholesky" else 0
@@ -99,7 +99,7 @@ class Nystrom(Regularised):
         def features(x: Tensor) -> Tensor:
             return finite(backend.gram(kernel, x, centres).to_dense(), kernel) @ whitening
 
-        found = principal_axes(features, whitening.shape[1], pencil.points, pencil.weights, self)
+        found = principal_axes(features, whitening.shape[1], pencil.points, pencil.weights, self.resolved(pencil))
         basis = KernelBasis(kernel, backend, centres, whitening @ found.axes, found.offset)
         size = float(diagonal(kernel, backend, pencil.points).mean())
         return Principal(basis, found.on_points, found.strengths, size, found.diagnostics)

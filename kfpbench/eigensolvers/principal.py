@@ -8,8 +8,9 @@ it.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field
@@ -18,9 +19,12 @@ from torch import Tensor
 from kfpbench.eigensolvers.basis import Basis, KernelBasis
 from kfpbench.eigensolvers.lapack_threads import threads_for
 from kfpbench.errors import NumericalError, ParameterError
+from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Backend, Kernel
 
 _POINTS_PER_FUNCTION = 4
+_DIRICHLET_POWER = 0.4  # of N: functions in the Dirichlet form of draws
+_KERNEL_ROUNDING = 8.0  # in eps: strengths below this share of the largest are made of rounding
 _LOW_RANK = 0.35  # of N: up to here a pivoted Cholesky factor is cheaper than all eigenvectors
 _LINEAR = 0.999  # share of the variance in d directions from which the model counts as linear
 
@@ -44,7 +48,8 @@ class Regularised:
 
     Functions with Lam below ``truncation`` x max Lam are left out. At most ``max_rank`` are kept; ``auto`` is a quarter
     of the points where these are draws (equal weights): with more, functions that follow the accidents of a sample
-    take part; a quadrature rule has no such limit, nor has null. ``ridge`` (gamma, relative to the mean of k(x, x))
+    take part; N^0.4 in the Dirichlet form, whose entries carry the sample's noise; a quadrature rule has no such limit,
+    nor has null. ``ridge`` (gamma, relative to the mean of k(x, x))
     damps the rest. The default is truncation alone: a ridge invents slow modes (Ornstein-Uhlenbeck with gamma = 1e-9
     shows -0.04 and -0.3 ahead of -1), which solve the ridged problem exactly.
     """
@@ -62,19 +67,27 @@ class Regularised:
             raise ParameterError(f"{name}: max_rank must be positive", got=max_rank, allowed="auto, null, 1 and more")
         self.ridge, self.truncation, self.max_rank = float(ridge), float(truncation), max_rank
 
-    def kept(self, strengths: Tensor, rounding: float, weights: Tensor) -> int:
+    def resolved(self, pencil: GalerkinPencil) -> Self:
+        """A copy whose ``max_rank`` is a number or None, for the points of a pencil."""
+        if self.max_rank != "auto":
+            return self
+        count = len(pencil.points)
+        limit = count**_DIRICHLET_POWER if pencil.reversible else count / _POINTS_PER_FUNCTION
+        changed = copy.copy(self)
+        changed.max_rank = max(int(limit), 1) if pencil.has_draws else None
+        return changed
+
+    def kept(self, strengths: Tensor, rounding: float) -> int:
         """How many of the descending strengths are kept; ``rounding`` is their absolute error.
 
-        ``weights`` (N,) are those of the points.
+        None that is at the rounding of the kernel's own values: in float32 that is far above the truncation.
 
         Raises NumericalError when nothing besides the constant function is left.
         """
         leading = float(strengths[0]) if len(strengths) else 0.0
-        rank = int((strengths > max(self.truncation * leading, rounding)).sum()) if leading > rounding else 0
-        if self.max_rank == "auto":
-            draws = bool((weights == weights[0]).all())
-            rank = min(rank, max(len(weights) // _POINTS_PER_FUNCTION, 1)) if draws else rank
-        elif self.max_rank is not None:
+        truncation = max(self.truncation, _KERNEL_ROUNDING * torch.finfo(strengths.dtype).eps)
+        rank = int((strengths > max(truncation * leading, rounding)).sum()) if leading > rounding else 0
+        if isinstance(self.max_rank, int):
             rank = min(rank, self.max_rank)
         if rank == 0:
             raise NumericalError(
@@ -113,7 +126,7 @@ def principal_of_gram(
         raise NumericalError(f"the Gram matrix could not be diagonalised: {error}") from error
     rounding = len(strengths) * torch.finfo(strengths.dtype).eps * float(strengths[-1])
     strengths, directions = strengths.flip(0)[1:], directions.flip(1)[:, 1:]  # the first is the constant
-    rank = solver.kept(strengths, rounding, weights)
+    rank = solver.kept(strengths, rounding)
     share = linear_share(strengths, points.shape[1])
     strengths, directions = strengths[:rank], directions[:, :rank]
     transform = root[:, None] * directions / strengths
@@ -156,7 +169,7 @@ def _principal_of_factor(
         raise NumericalError(f"the features could not be decomposed: {error}") from error
     strengths = singular.square()
     rounding = (len(points) * torch.finfo(singular.dtype).eps) ** 2 * size  # sections are of order size^(1/2)
-    rank = solver.kept(strengths, rounding, weights)
+    rank = solver.kept(strengths, rounding)
     mixing = right[:rank].T / singular[:rank]
     basis = KernelBasis(kernel, backend, centres, whitening @ mixing, mean @ mixing)
     share = linear_share(strengths, points.shape[1])

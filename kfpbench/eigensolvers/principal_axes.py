@@ -67,7 +67,7 @@ def principal_axes(
     eps = torch.finfo(points.dtype).eps
     # of the decomposition, and of the mean, which is all that is left where the points are equal
     rounding = (eps * (count * float(singular[0]) + len(points) * float(mean.norm()))) ** 2
-    rank = solver.kept(strengths, rounding, weights)
+    rank = solver.kept(strengths, rounding)
     scaled = right[:rank].T / singular[:rank]
     share = linear_share(strengths, points.shape[1])
     strengths = strengths[:rank]

@@ -78,13 +78,13 @@ class Randomized(Regularised):
         principal = self._principal(pencil, kernel, backend)
         return compressed(projected_eigenpairs(pencil, principal, self.ridge, {"kernel": kernel.describe()}), n_eigs)
 
-    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int) -> int:
-        """Bytes: sketches on the points, blocks of the generator for one tile of rows, small square matrices.
-
-        The Gram matrix of a backend that is not lazy is the backend's.
+    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int, backend: Backend) -> int:
+        """Bytes: sketches on the points, blocks of the generator for one tile of rows, small square matrices; and what
+        the backend takes for the Gram matrix.
         """
         columns, tile = min(self.rank + self.oversampling, points), min(4096, points)
-        return itemsize * (6 * points * columns + 7 * tile * points + 4 * points * dimension + 18 * columns**2)
+        own = 6 * points * columns + 7 * tile * points + 4 * points * dimension + 18 * columns**2
+        return itemsize * own + backend.working_memory(points, points, dimension, columns, itemsize)
 
     def _principal(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend) -> Principal:
         points, weights = pencil.points, pencil.weights
@@ -127,7 +127,7 @@ class Randomized(Regularised):
             raise NumericalError(f"the sketched Gram matrix could not be decomposed: {error}") from error
         strengths = singular.square()
         rounding = (columns * torch.finfo(singular.dtype).eps * float(singular[0])) ** 2 if len(singular) else 0.0
-        rank = min(self.kept(strengths, rounding, weights), self.rank)
+        rank = min(self.resolved(pencil).kept(strengths, rounding), self.rank)
         axes = whitening @ (right[:rank].T / singular[:rank])
         diagnostics = {
             **linear_share(strengths, points.shape[1]),

@@ -69,7 +69,7 @@ class RandomFourierFeatures(Regularised):
         diagnostics = {"kernel": kernel.describe(), "features": 2 * self.features}
         return compressed(projected_eigenpairs(pencil, principal, self.ridge, diagnostics), n_eigs)
 
-    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int) -> int:
+    def working_memory(self, points: int, dimension: int, n_eigs: int | None, itemsize: int, backend: Backend) -> int:
         """Bytes: features on the points, blocks of one tile and its points, square matrices and complex vectors."""
         columns, tile = 2 * self.features, min(4096, points)
         kept = 0 if n_eigs is None else min(columns, 4 * (4 * n_eigs + 16))
@@ -85,6 +85,6 @@ class RandomFourierFeatures(Regularised):
         def features(x: Tensor) -> Tensor:
             return fourier_features(x, drawn) * math.sqrt(size)
 
-        found = principal_axes(features, 2 * self.features, pencil.points, pencil.weights, self)
+        found = principal_axes(features, 2 * self.features, pencil.points, pencil.weights, self.resolved(pencil))
         basis = FourierBasis(drawn, found.axes * math.sqrt(size), found.offset)
         return Principal(basis, found.on_points, found.strengths, size, found.diagnostics)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kfpbench.eigensolvers.doubts import doubts
-from kfpbench.eigensolvers.eigenpairs import Eigenpairs
+from kfpbench.eigensolvers.eigenpairs import Eigenpairs, conjugate_partners
 from kfpbench.eigensolvers.residuals import residuals
 from kfpbench.errors import ParameterError, ShapeError
 from kfpbench.operators.pencil import GalerkinPencil
@@ -42,7 +42,7 @@ class Spectrum:
     pairs: Eigenpairs = field(repr=False)
     listed: tuple[int, ...] = field(repr=False)  # where the values stand among all pairs
     fitted: NDArray[np.int64] = field(repr=False)  # which of the given points the fit has seen
-    points: Tensor = field(repr=False)  # (N, d), all that were given
+    points: Tensor = field(repr=False)  # (N, d), all that were given, in their precision
 
     def eigenfunctions(self, x: Array) -> Complex:
         """phi_k at points x (n, d): (n, k). Cost O(n M (d + k)) for M centres."""
@@ -62,23 +62,32 @@ class Spectrum:
         (n, d), by default at those points. Pairs that are flagged take part: they belong to the expansion. Cost that of
         the eigenfunctions. Raises ShapeError, and ParameterError for a dt that is not finite or is negative.
         """
-        if not (np.isfinite(dt) and dt >= 0):
-            raise ParameterError("propagate: bad dt", got=dt, allowed="a finite number >= 0")
-        values = np.asarray(u(self.points.cpu().numpy()) if callable(u) else u)
+        if np.ndim(dt):
+            raise ParameterError("propagate: dt is not a number", got=np.shape(dt), remedy="One call for each dt.")
+        values = np.asarray(u(self.points.cpu().double().numpy().copy()) if callable(u) else u)
+        if values.dtype.kind not in "biufc" or not np.isfinite(values).all():
+            raise ParameterError("propagate: the observable is not finite numbers", got=str(values.dtype))
         if values.ndim not in (1, 2) or len(values) != len(self.points):
             raise ShapeError(
                 "the observable does not fit the points",
                 got=values.shape,
                 allowed=f"({len(self.points)},) or ({len(self.points)}, p)",
             )
-        seen = torch.as_tensor(values[self.fitted].reshape(len(self.fitted), -1)).to(self.points)
+        if not (np.isfinite(dt) and dt >= 0):
+            raise ParameterError("propagate: bad dt", got=dt, allowed="a finite number >= 0")
+        if values.dtype.kind == "c":
+            return self.propagate(values.real, dt, x) + 1j * self.propagate(values.imag, dt, x)
+        seen = torch.as_tensor(values[self.fitted].reshape(len(self.fitted), -1)).to(self.pairs.on_points)
         weighted = torch.exp(self.pairs.values * dt)[:, None] * self.pairs.coefficients(seen)  # (K, p)
-        at = self.points if x is None else self._tensor(x)
+        at = self.points.to(self.pairs.on_points) if x is None else self._tensor(x)
         moved = (self.pairs.basis.features(at) @ (self.pairs.right @ weighted).real).cpu().numpy()
         return moved[:, 0] if values.ndim == 1 else moved
 
     def _tensor(self, x: Array) -> Tensor:
-        points = torch.as_tensor(np.asarray(x)).to(self.points)
+        array = np.asarray(x.detach().cpu() if isinstance(x, Tensor) else x)
+        if array.dtype.kind not in "biuf":
+            raise ParameterError("points are not real numbers", got=str(array.dtype))
+        points = torch.as_tensor(array).to(self.pairs.on_points)
         if points.ndim != 2 or points.shape[1] != self.points.shape[1]:
             raise ShapeError("bad points", got=tuple(points.shape), allowed=f"(n, {self.points.shape[1]})")
         return points
@@ -95,12 +104,16 @@ def leading_spectrum(
     points: Tensor,
 ) -> Spectrum:
     """Measure residuals on a held-out pencil, flag what they do not bear out, and list the leading modes."""
-    measured = residuals(pairs, held_out)
-    flags = doubts(pairs, measured, pencil)
+    listable = pairs.take(list(range(min(2 * n_eigs, len(pairs.values)))))
+    measured = residuals(listable, held_out)
+    flags = doubts(listable, measured, pencil)
     sound = count = 0
     while count < min(len(flags), 2 * n_eigs) and sound < n_eigs:
         sound += not flags[count]
         count += 1
+    partner = conjugate_partners(listable.values)
+    count = max([count, *(partner[k] + 1 for k in range(count))])  # a pair is not split
+    sound = sum(not flag for flag in flags[:count])
     status: str = "ok" if pairs.status == "converged" else pairs.status
     if status == "ok" and sound < n_eigs:
         status = "too few sound modes"

@@ -146,4 +146,5 @@ class SpectrumTask:
         """Bytes: the frame, and one eigenproblem in float64: Gram matrices and complex eigenvectors, at full rank."""
         points = self.operator.points
         frame = size.dimension**2 if self.operator.frame == "whitened" else size.dimension
-        return int(8 * frame + self.eigensolver.working_memory(points, size.dimension, self.n_eigs, 8))
+        solving = self.eigensolver.working_memory(points, size.dimension, self.n_eigs, 8, self.backend)
+        return int(8 * frame + solving)

@@ -31,9 +31,12 @@ def auto_length(points: Tensor) -> float:
     rows = _landmarks(points)
     distances = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
     m, d = rows.shape
-    positive = torch.where(distances > 0, distances, math.inf).sort(dim=1).values
+    if m < 2 or not bool(torch.isfinite(rows).all()):
+        return median_distance(points)  # raises
     k = min(max(5, math.ceil(0.02 * m)), max((m - 1) // 2, 1))
-    near, far = (float(positive[:, min(j, m - 1) - 1].median()) if m > 1 else 0.0 for j in (k, 2 * k))
+    # each row's nearest neighbours in ascending order: to sort whole rows took a third of a fit of 1,000 points
+    positive = torch.where(distances > 0, distances, math.inf).topk(min(2 * k, m), dim=1, largest=False).values
+    near, far = (float(positive[:, min(j, m - 1) - 1].median()) for j in (k, 2 * k))
     if not 0.0 < near < math.inf:
         return median_distance(points)  # fewer distinct rows than neighbours, or a typed error
     growth = math.log(far / near) if near < far < math.inf else 0.0

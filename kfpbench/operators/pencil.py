@@ -11,6 +11,8 @@ from kfpbench.errors import CapabilityError, NumericalError, ParameterError, Sha
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.protocols import BlockKernel, Kernel
 
+_TILE = 4096  # rows checked at a time: the check of all would take more memory than they do
+
 
 @dataclass(frozen=True)
 class GalerkinPencil:
@@ -42,14 +44,15 @@ class GalerkinPencil:
                     got=tuple(getattr(self, name).shape),
                     allowed=f"{shape} for points {tuple(self.points.shape)}",
                 )
-        if self.centres is not None and (self.centres.ndim != 2 or self.centres.shape[1] != dimension):
+        centres = self.centres
+        if centres is not None and (centres.ndim != 2 or centres.shape[1] != dimension or not len(centres)):
             raise ShapeError(
-                "the centres have the wrong shape", got=tuple(self.centres.shape), allowed=f"(M, {dimension})"
+                "the centres have the wrong shape", got=tuple(centres.shape), allowed=f"(M, {dimension}), M >= 1"
             )
         self.diffusion.check(self.points)
         for name in ("points", "drift", "weights", "centres"):
             part = getattr(self, name)
-            if part is not None and not bool(torch.isfinite(part).all()):
+            if part is not None and not all(bool(torch.isfinite(rows).all()) for rows in part.split(_TILE)):
                 raise NumericalError(f"the pencil's {name} hold NaN or infinity", remedy="Check the score.")
         if not bool((self.weights > 0).all()) or abs(float(self.weights.sum()) - 1.0) > 1e-6:
             raise ParameterError("the pencil's weights must be positive with sum 1", got=float(self.weights.sum()))
@@ -65,11 +68,16 @@ class GalerkinPencil:
         return cls(points, drift, diffusion, points.new_full((len(points),), 1.0 / len(points)))
 
     @property
+    def has_draws(self) -> bool:
+        """Whether the points are draws of q (equal weights), and not a quadrature rule."""
+        return bool((self.weights == self.weights[0]).all())
+
+    @property
     def bulk(self) -> Tensor:
         """The points that hold the mass, to which kernels are fitted: all when the weights are equal, else those that a
         systematic draw of N by weight hits. A grid reaches far into the tails, where a bandwidth has no business.
         """
-        if bool((self.weights == self.weights[0]).all()):
+        if self.has_draws:
             return self.points
         count = len(self.weights)
         levels = (torch.arange(count, device=self.weights.device, dtype=self.weights.dtype) + 0.5) / count

@@ -13,7 +13,7 @@ from torch import Tensor
 from kfpbench.data.moments import moments_memory
 from kfpbench.eigensolvers.basis import Expansion
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs, Eigensolver
-from kfpbench.errors import NumericalError, ParameterError
+from kfpbench.errors import CapabilityError, NumericalError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.operators.augmented import TimeCoordinate, augment
 from kfpbench.operators.frames import FRAMES, Frame
@@ -24,6 +24,7 @@ from kfpbench.registry import resolve
 
 _DEFAULT_OPERATOR = GeneratorOptions()
 _COLUMNS = 256  # coordinates whose complex coefficients are in memory at a time
+_BEYOND = 0.5  # of its range at the fitted points: how far a displacement may go beyond it
 _ROUNDING = 1e-4  # of the points' standard deviation; beyond it a segment is evaluated in float64
 
 
@@ -68,6 +69,7 @@ class Koopman:
     def fit(self, problem: Problem) -> FittedKoopman:
         """Evaluate the drift, solve one eigenproblem a segment, fold the coefficients. Raises NumericalError."""
         if self.rank != 0:  # before any score is evaluated
+            self._require_whole_operator()
             require_smooth(self.kernel, 2 if self.operator.eta > 0 else 1, problem.dataset.dimension)
         frame = FRAMES[self.operator.frame](problem.dataset, problem.device, problem.dtype)
         spans, eta = segments(problem, self.operator), self.operator.eta
@@ -95,6 +97,20 @@ class Koopman:
         decay = frame.decay(segment.start, segment.end, self.operator.eta).double()
         return expand_displacement(pairs, frozen, segment.length, decay, problem.dtype)
 
+    def _require_whole_operator(self) -> None:
+        """Raise CapabilityError where augmented time meets a few eigenpairs: they are no approximation of it.
+
+        The operator of augmented time is far from normal (time only moves on): its slowest pairs alone say nothing.
+        """
+        partial = getattr(self.eigensolver, "partial", False)
+        if self.operator.time == "augmented" and (self.rank is not None or partial):
+            raise CapabilityError(
+                "koopman: augmented time needs all eigenpairs",
+                got=f"rank {self.rank}" if self.rank is not None else type(self.eigensolver).__name__,
+                allowed="rank null (or 0), and an eigensolver that finds all pairs",
+                remedy="Limit the functions by the eigensolver's max_rank, or take time: piecewise.",
+            )
+
     def _augmented(self, problem: Problem, frame: Frame, spans: list[Segment]) -> list[AugmentedDisplacement]:
         time = TimeCoordinate.spanning(spans, self.operator.time_width)
         generator = augment(problem, self.operator, frame, spans, time)
@@ -121,7 +137,7 @@ class Koopman:
         points = self.operator.points
         steps = self.operator.span_count * 2 * points * size.dimension + points * size.batch
         folding = 2 * points * size.dimension + 8 * points * min(_COLUMNS, size.dimension)
-        eigenproblem = self.eigensolver.working_memory(points, size.dimension, self.rank, 8)
+        eigenproblem = self.eigensolver.working_memory(points, size.dimension, self.rank, 8, self.backend)
         return int(moments + size.itemsize * (frame + batch) + 8 * (steps + folding) + eigenproblem)
 
 
@@ -129,16 +145,20 @@ class Koopman:
 class Displacement:
     """sum_k phi_k(y) c_k folded into one expansion of the eigensolver's basis: one GEMM chain a batch.
 
-    It may be evaluated in a wider dtype than that of y: large coefficients of both signs cancel in ill-conditioned
-    expansions (many points, few dimensions), where float32 would leave little but rounding.
+    Its coordinates are held within half their range beyond the least and the largest at the fitted points: where a
+    sample has left them, kernels extrapolate, and a few such rows would leave for good. It may be evaluated in a wider
+    dtype than that of y: large coefficients of both signs cancel in ill-conditioned expansions (many points, few
+    dimensions), where float32 would leave little but rounding.
     """
 
     expansion: Expansion
+    low: Tensor  # (d,)
+    high: Tensor  # (d,)
     diagnostics: dict[str, Any]
 
     def __call__(self, y: Tensor) -> Tensor:
         """The displacement at y (n, d). Cost O(n M d) for M centres."""
-        return self.expansion(y)
+        return self.expansion(y).clamp(self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -190,7 +210,10 @@ def expand_displacement(
     diagnostics = {**pairs.diagnostics, "kept": len(pairs.values), "largest_growth": growth}
     diagnostics["doubtful"] = sum(bool(flag) for flag in pairs.flags)
     diagnostics["evaluated_in"] = str(wide).removeprefix("torch.")
-    return Displacement(expansion.to(wide), diagnostics)
+    fitted = pairs.on_points @ folded  # (N, d)
+    low, high = fitted.amin(0), fitted.amax(0)
+    margin = _BEYOND * (high - low)
+    return Displacement(expansion.to(wide), (low - margin).to(dtype), (high + margin).to(dtype), diagnostics)
 
 
 def _varphi_1(z: Tensor) -> Tensor:

@@ -322,7 +322,7 @@ def refuses_bad_input(solver: Eigensolver) -> None:
 def predicts_its_working_memory(solver: Eigensolver) -> None:
     """``working_memory`` is a positive whole number of bytes, for a few pairs and for all."""
     for n_eigs in (None, 6):
-        found: Any = solver.working_memory(1000, 3, n_eigs, 8)
+        found: Any = solver.working_memory(1000, 3, n_eigs, 8, DenseGram())
         require(
             isinstance(found, int) and not isinstance(found, bool) and found > 0,
             "working_memory is not a positive whole number of bytes",

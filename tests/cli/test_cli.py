@@ -15,21 +15,25 @@ from kfpbench.protocols import KINDS
 PLUGIN = """
 import kfpbench
 
+class StandIn:  # whatever a protocol asks for is said to be there: nothing is run
+    def __getattr__(self, name):
+        raise AttributeError(name)
+
 @kfpbench.register("datasets", "cli_data")
-class Data:
+class Data(StandIn):
     def __init__(self, size: int = 3):
         self.size = size
 
 @kfpbench.register("scores", "cli_score")
-class Score:
+class Score(StandIn):
     pass
 
 @kfpbench.register("processes", "cli_process")
-class Process:
+class Process(StandIn):
     pass
 
 @kfpbench.register("samplers", "cli_sampler")
-class Sampler:
+class Sampler(StandIn):
     def __init__(self, steps: int = 3):
         self.steps = steps
 """

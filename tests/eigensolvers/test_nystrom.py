@@ -221,4 +221,4 @@ def test_bad_parameters_and_rough_kernels_are_refused():
 
 def test_contract():
     assert isinstance(Nystrom(), Eigensolver)
-    assert Nystrom().working_memory(50_000, 10, 20, 8) < 8 * 50_000**2 / 10
+    assert Nystrom().working_memory(50_000, 10, 20, 8, DenseGram()) < 8 * 50_000**2 / 10

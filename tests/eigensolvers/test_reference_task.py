@@ -72,7 +72,7 @@ def test_a_grid_of_one_point_an_axis_is_refused():
 
 def test_the_precision_is_the_suites():
     task = SpectrumTask(RBF(bandwidth=3.0), operator=points(60), n_eigs=2)
-    assert task.solve_reference(OrnsteinUhlenbeck(), 0, CPU, torch.float32).points.dtype == torch.float32
+    assert task.solve_reference(OrnsteinUhlenbeck(), 0, CPU, torch.float32).pairs.values.dtype == torch.complex64
 
 
 @pytest.mark.parametrize("changes", [{"sampling": "quadrature"}, {"reversible": True}])

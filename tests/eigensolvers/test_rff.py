@@ -208,4 +208,4 @@ def test_what_cannot_be_solved_is_refused():
 
 def test_contract():
     assert isinstance(RandomFourierFeatures(), Eigensolver)
-    assert RandomFourierFeatures(100).working_memory(50_000, 10, 6, 8) < 8 * 50_000**2 / 10
+    assert RandomFourierFeatures(100).working_memory(50_000, 10, 6, 8, DenseGram()) < 8 * 50_000**2 / 10

@@ -40,6 +40,11 @@ def _unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
         def __init__(self) -> None:
             raise CapabilityError("not on this machine")
 
+        def fit(self, problem: object) -> None: ...
+
+        def working_memory(self, size: ProblemSize) -> int:
+            return 0
+
     @registry.register("samplers", "clumsy")
     class Clumsy:
         def fit(self, problem: object) -> None: ...

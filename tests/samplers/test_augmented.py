@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kfpbench.errors import ParameterError
+from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.kernels.rbf import RBF
 from kfpbench.noise import NoiseStream
 from kfpbench.operators.augmented import TimeCoordinate, augment
@@ -119,3 +119,13 @@ def test_rank_zero_needs_no_operator(make_problem, gaussian_data):
 def test_bad_width_of_time(width):
     with pytest.raises(ParameterError, match="time_width"):
         GeneratorOptions(time="augmented", time_width=width)
+
+
+@pytest.mark.parametrize("parameters", [{"rank": 5}, {"eigensolver": "krylov"}])
+def test_a_few_pairs_are_no_approximation_of_the_augmented_operator(make_problem, gaussian_data, parameters):
+    """It is far from normal: refused before a score is evaluated."""
+    problem = make_problem(gaussian_data, VariancePreserving())
+    before = problem.score.evaluations
+    with pytest.raises(CapabilityError, match="augmented time needs all eigenpairs"):
+        Koopman("rbf", operator=GeneratorOptions(time="augmented"), **parameters).fit(problem)
+    assert problem.score.evaluations == before

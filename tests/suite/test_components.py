@@ -12,6 +12,13 @@ from kfpbench.protocols import Kernel, SamplerPlugin
 from kfpbench.suite.components import check_block, create
 
 
+class StandIn:
+    """Nothing is run here: whatever a protocol asks for, it is said to be there."""
+
+    def __getattr__(self, name: str) -> object:
+        raise AttributeError(name)
+
+
 def test_a_canonical_block_has_every_default_at_every_depth() -> None:
     checked = check_block("samplers", {"name": "spectral", "kernel": "rough"})
     assert checked.problems == ()
@@ -136,7 +143,7 @@ def test_problems_of_blocks(kind: str, raw: object, path: tuple[str | int, ...],
 
 def test_a_default_that_nests_itself_is_reported() -> None:
     @register("samplers", "endless")
-    class Endless:
+    class Endless(StandIn):
         def __init__(self, refiner: SamplerPlugin | str = "endless") -> None:
             pass
 
@@ -146,7 +153,7 @@ def test_a_default_that_nests_itself_is_reported() -> None:
 
 def test_a_default_that_its_annotation_forbids_is_reported() -> None:
     @register("kernels", "contradictory")
-    class Contradictory:
+    class Contradictory(StandIn):
         def __init__(self, width: float = None) -> None:  # type: ignore[assignment]  # noqa: RUF013
             pass
 
@@ -156,7 +163,7 @@ def test_a_default_that_its_annotation_forbids_is_reported() -> None:
 
 def test_a_bound_on_a_whole_union_is_reported_and_not_raised() -> None:
     @register("kernels", "loose")
-    class Loose:
+    class Loose(StandIn):
         def __init__(self, width: Annotated[float | Literal["auto"], Field(gt=0)] = 1.0) -> None:
             pass
 
@@ -167,9 +174,22 @@ def test_a_bound_on_a_whole_union_is_reported_and_not_raised() -> None:
 
 def test_a_parameter_may_not_take_the_name_of_a_key_of_the_suite() -> None:
     @register("datasets", "greedy")
-    class Greedy:
+    class Greedy(StandIn):
         def __init__(self, reference: str = "x", kernel: Kernel | str = "gauss") -> None:
             pass
 
     [problem] = check_block("datasets", "greedy", in_place=True).problems
     assert "'reference'" in problem.what
+
+
+def test_a_class_without_what_its_protocol_asks_for_is_reported() -> None:
+    @register("kernels", "hollow")
+    class Hollow:
+        smoothness = 2.0
+
+        def fit(self, points: object) -> object:
+            return self
+
+    [problem] = check_block("kernels", {"name": "hollow"}).problems
+    assert problem.what.startswith("'hollow' is no component of kernels: it lacks the method describe(); a formula")
+    assert "python -m kfpbench.testing kernels" in str(problem.remedy)

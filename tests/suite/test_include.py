@@ -51,7 +51,8 @@ def test_syntax_errors_are_located_in_the_included_file(refused: Refused, write:
 
 
 def test_plugins_are_found_from_the_file_that_names_them(load: Load, write: Write, base: str) -> None:
-    write("import kfpbench\n@kfpbench.register('kernels', 'from_part')\nclass K: pass\n", "parts/plugin.py")
+    stand_in = "class K:\n    def __getattr__(self, name):\n        raise AttributeError(name)\n"
+    write(f"import kfpbench\n@kfpbench.register('kernels', 'from_part')\n{stand_in}", "parts/plugin.py")
     write("plugins: [plugin.py]\n", "parts/a.yaml")
     text = base.replace("eta: 0.5", "eta: 0.5\n    kernel: from_part") + "include: [parts/a.yaml]\n"
     assert load(text, allow_plugins=True).cells[0].spec["sampler"]["kernel"] == {"name": "from_part"}
