@@ -79,7 +79,7 @@ def peers(points, dimension, repeats, seed):
     for name in runs:
         ratios = [slow / fast for slow, fast in zip(fastest, seconds[name], strict=True)]
         error = statistics.median(errors[name])
-        met = statistics.median(ratios) >= NEEDED[name] and error <= peer_error if name in NEEDED else None
+        met = bool(statistics.median(ratios) >= NEEDED[name] and error <= peer_error) if name in NEEDED else None
         row = {"solver": name, "seconds": statistics.median(seconds[name]), "error": error}
         row |= {"ratio": statistics.median(ratios), "least": min(ratios), "most": max(ratios)}
         row |= {"needed": NEEDED.get(name), "met": met}
@@ -164,7 +164,7 @@ def large(points, dimension, centres, n_eigs, dtype, device, seed):
     row = {"solver": "nystrom", **arguments, "device": device, "dtype": dtype}
     row |= fresh("large", **arguments, dtype=dtype, seed=seed, device=device)
     row["error"] = abs(row["values"][1][0] + 1.0) if len(row["values"]) > 1 else None
-    row["met"] = row["seconds"] < 300 and (row["peak_gib"] or math.inf) < 6
+    row["met"] = bool(row["seconds"] < 300 and (row["peak_gib"] or math.inf) < 6)
     return [row]
 
 
@@ -187,7 +187,7 @@ def krylov(points, dimension, backend, centres, damping, n_eigs, seed):
     whole = 8 * points**2 / GIB
     rows[0] |= {"difference": max(shown, default=math.nan), "whole_gram_gib": whole}
     within = complete and rows[0]["difference"] <= 0.01 and rows[0]["seconds"] < 1800
-    rows[0]["met"] = within and (rows[0]["increase_gib"] or math.inf) < whole
+    rows[0]["met"] = bool(within and (rows[0]["increase_gib"] or math.inf) < whole)
     return rows
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from kfpbench import estimate_spectrum
-from kfpbench.data.potentials import AnisotropicOU, DoubleWell, OrnsteinUhlenbeck
+from kfpbench.data.potentials import AnisotropicOU, DoubleWell, OrnsteinUhlenbeck, RotatingOU
 from kfpbench.errors import (
     CapabilityError,
     KfpbenchError,
@@ -257,3 +257,97 @@ def test_rough_kernels_in_the_reversible_form(name):
     found = estimate_spectrum(points, drift, 1.0, weights=weights, kernel=name, reversible=True, n_eigs=2)
     sound = [value for value, flag in zip(found.values, found.flags, strict=True) if not flag]
     assert abs(sound[1] + 1.0) < 0.15
+
+
+# ---- what callers' functions and arrays may do
+
+
+def test_a_function_gets_a_copy_in_float64():
+    """Integers do not wrap, and a drift that works in place changes neither the caller's array nor the fit."""
+    draws = np.round(10 * OU2.sample(200, seed=3)).astype(np.int8)
+
+    def in_place(x):
+        assert x.dtype == np.float64
+        x *= -1.0
+        return x
+
+    kept = draws.copy()
+    found = estimate_spectrum(draws, in_place, 100.0, n_eigs=3)
+    np.testing.assert_array_equal(draws, kept)
+    expected = estimate_spectrum(draws.astype(float), -draws.astype(float), 100.0, n_eigs=3)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-9, atol=1e-12)
+
+
+def test_weights_far_below_single_precision_do_not_vanish():
+    points, weights = DoubleWell().quadrature(80)
+    weights[0] = 1e-200
+    found = estimate_spectrum(points, DoubleWell().drift, 1.0, weights=weights, n_eigs=3, dtype="float32")
+    assert found.status == "ok"
+
+
+def test_equal_weights_are_draws():
+    plain, weighted = estimate_spectrum(X, -X, 1.0), estimate_spectrum(X, -X, 1.0, weights=np.ones(300))
+    np.testing.assert_array_equal(weighted.values, plain.values)
+    assert weighted.diagnostics["residual_points"] == "held-out points"
+
+
+def test_single_precision_on_a_grid_keeps_no_functions_of_rounding():
+    """The truncation of 1e-10 lies below float32's rounding of the kernel: the values must not come from there."""
+    points, weights = DoubleWell().quadrature(100)
+    exact = DoubleWell().exact_eigenvalues(3)
+    for solver in ("dense", "nystrom"):
+        found = estimate_spectrum(
+            points, DoubleWell().drift, 1.0, weights=weights, n_eigs=3, dtype="float32", eigensolver=solver
+        )
+        np.testing.assert_allclose(found.values[:3].real, exact, rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_conjugate_pair_is_not_split(count):
+    x = RotatingOU().sample(1000, 0)
+    found = estimate_spectrum(x, RotatingOU().drift(x), 1.0, n_eigs=count)
+    np.testing.assert_array_equal(np.sort_complex(found.values), np.sort_complex(found.values.conj()))
+    assert len(found.values) == 3
+
+
+def test_complex_observables():
+    points, weights = OrnsteinUhlenbeck().quadrature(150)
+    found = estimate_spectrum(points, drift, 1.0, weights=weights, n_eigs=3)
+    wave = np.exp(1j * points[:, 0])
+    both = found.propagate(wave, 0.2)
+    np.testing.assert_allclose(both.real, found.propagate(wave.real, 0.2), atol=1e-12)
+    np.testing.assert_allclose(both.imag, found.propagate(wave.imag, 0.2), atol=1e-12)
+
+
+def test_tensors_and_numpy_numbers_are_taken():
+    tensor = torch.as_tensor(X).requires_grad_(True)
+    found = estimate_spectrum(tensor, -tensor, 1.0, n_eigs=np.int64(3))
+    np.testing.assert_array_equal(found.values, estimate_spectrum(X, -X, 1.0, n_eigs=3).values)
+    assert found.eigenfunctions(tensor).shape == (300, len(found.values))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"points": X + 1j}, "complex"),
+        ({"device": None}, "device"),
+        ({"device": "mps"}, "device"),
+        ({"kernel": RBF}, "not a component"),
+        ({"kernel": 3}, "not a component"),
+        ({"eigensolver": None}, "not a component"),
+        ({"backend": None}, "not a component"),
+        ({"kernel_params": [1]}, "mapping"),
+        ({"eigensolver": "krylov", "regularization": 1e-8}, "krylov has no truncation"),
+        ({"centres": np.zeros((0, 2))}, "centres"),
+    ],
+)
+def test_more_bad_input(change, words):
+    arguments = {"drift": -X, "diffusion": 1.0, **change}
+    with pytest.raises((ParameterError, ShapeError), match=words):
+        estimate_spectrum(arguments.pop("points", X), **arguments)
+
+
+@pytest.mark.parametrize("bad", [["a"] * 300, np.full(300, np.nan)])
+def test_bad_observables(bad):
+    with pytest.raises(ParameterError, match="observable"):
+        estimate_spectrum(X, -X, 1.0).propagate(bad, 0.1)
