@@ -12,7 +12,7 @@ from kfpbench.eigensolvers.eigenpairs import Eigenpairs
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.pencil import GalerkinPencil
 
-_CONSTANT = 1e3  # in eps: a function that varies by less than this share of its norm is the constant
+_CONSTANT = 1e-6, 1e3  # and in eps, the larger: what varies by less than this share of its norm is the constant
 _FEWEST = 50  # held-out points from which the largest defects are left out
 _TILE = 4096  # points whose features are in memory at a time
 _TRIMMED = 0.01  # share of drawn points, those of the largest defects, that the trimmed residual leaves out
@@ -48,7 +48,7 @@ def residuals(pairs: Eigenpairs, pencil: GalerkinPencil) -> Residuals:
     kind = torch.finfo(mean.real.dtype)
     norm = (weights * functions.abs().square()).sum(0).clamp_min(kind.tiny)
     variance = (weights * (functions - mean).abs().square()).sum(0).clamp_min(kind.tiny)
-    constant = variance <= (_CONSTANT * kind.eps) ** 2 * norm  # the constant function has no variance to divide by
+    constant = variance <= max(_CONSTANT[0], _CONSTANT[1] * kind.eps) ** 2 * norm  # no variance to divide by
     spread = torch.where(constant, norm, variance)
     if pencil.reversible:
         energy = torch.stack([_dirichlet_energy(pairs, pencil, rows) for rows in tiles]).sum(0)

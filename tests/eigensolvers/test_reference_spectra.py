@@ -56,6 +56,31 @@ def test_wells_on_a_grid(problem, reversible):
     assert relative_errors(problem, found, 3).max() < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("eigensolver", "parameters", "tolerance"),
+    [
+        ("nystrom", {"centres": 300, "truncation": 1e-12}, 1e-6),
+        ("randomized", {"truncation": 1e-12}, 1e-6),
+        ("krylov", {"damping": 1e-11, "count": 6}, 1e-4),
+        ("rff", {}, 0.02),
+    ],
+)
+@pytest.mark.parametrize("problem", WELLS)
+def test_wells_on_a_grid_by_the_other_solvers(problem, eigensolver, parameters, tolerance):
+    points, weights = problem.quadrature(300)
+    found = estimate_spectrum(
+        points,
+        problem.drift,
+        problem.diffusion,
+        weights=weights,
+        kernel_params={"factor": 0.5},
+        eigensolver=eigensolver,
+        eigensolver_params=parameters,
+        n_eigs=4,
+    )
+    assert relative_errors(problem, found, 3).max() < tolerance
+
+
 @pytest.mark.parametrize("problem", WELLS)
 def test_wells_on_a_grid_by_the_defaults(problem):
     """To 1e-3 without any parameter."""
