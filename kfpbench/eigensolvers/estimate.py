@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from numbers import Integral
 from typing import Any, Literal
 
@@ -109,9 +110,10 @@ def estimate_spectrum(
             held_out, where = _between(place, source, fit, drift, diffusion), "half-way between neighbours"
 
     solver = _component("eigensolvers", eigensolver, _with_truncation(eigensolver, eigensolver_params, regularization))
-    pairs = solver.solve(
-        fit, _component("kernels", kernel, kernel_params), _component("backends", backend, None), int(n_eigs)
-    )
+    products = _component("backends", backend, None)
+    pairs = solver.solve(fit, _component("kernels", kernel, kernel_params), products, int(n_eigs))
+    needed = solver.working_memory(*fit.points.shape, int(n_eigs), fit.points.element_size(), products)
+    pairs = replace(pairs, diagnostics={**pairs.diagnostics, "predicted_bytes": needed})
     return leading_spectrum(
         pairs, fit, held_out, n_eigs, residual_points=where, fitted=fitted.astype(np.int64), points=source
     )
@@ -239,7 +241,11 @@ def _mapping(kind: str, params: Any) -> dict[str, Any]:
     return dict(params or {})
 
 
-_METHODS = {"kernels": ("fit", "describe"), "eigensolvers": ("solve",), "backends": ("gram", "generator_gram")}
+_METHODS = {
+    "kernels": ("fit", "describe"),
+    "eigensolvers": ("solve", "working_memory"),
+    "backends": ("gram", "generator_gram"),
+}
 
 
 def _component(kind: str, component: Any, params: Any) -> Any:
