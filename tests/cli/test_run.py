@@ -35,7 +35,7 @@ class Unreadable:
     def load(self):
         raise AssertionError("read")
 
-    def size(self, reference):
+    def size(self, reference="validation"):
         return 100, 2
 
 @kfpbench.register("samplers", "slow")
