@@ -48,7 +48,7 @@ CPU = torch.device("cpu")
 
 def spectral(segments: int) -> Koopman:
     return Koopman(
-        kernel=RBF(factor=0.2),
+        kernel=RBF("median", factor=0.2),
         eigensolver=DenseEigensolver(ridge=1e-9, truncation=1e-12, max_rank=200),
         backend=TiledGram(tile=512),
         operator=GeneratorOptions(eta=0.0, segments=segments, frame="whitened", points=1000),
