@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kfpbench.errors import NumericalError
-from kfpbench.operators.pairwise import squared_distances
+from kfpbench.operators.pairwise import kernel_diagonal, squared_distances
 from kfpbench.protocols import Backend, Kernel
 
 Selection = Literal["uniform", "kmeans++", "pivoted_cholesky"]
@@ -97,7 +97,7 @@ def pivoted_cholesky_centres(
     if count >= len(points):
         return torch.arange(len(points), device=points.device)
     generator = np.random.default_rng(seed)
-    rest = diagonal(kernel, backend, points)
+    rest = kernel_diagonal(kernel, points, points)
     if not bool(torch.isfinite(rest).all()):
         raise NumericalError("the kernel is not finite on the points", got=kernel.describe())
     rounding = 4.0 * count * torch.finfo(rest.dtype).eps * float(rest.max())
@@ -140,11 +140,6 @@ def pivoted_cholesky_centres(
         rest[new] = 0.0
         chosen += new.tolist()
     return torch.tensor(sorted(chosen), device=points.device)
-
-
-def diagonal(kernel: Kernel, backend: Backend, points: Tensor) -> Tensor:
-    """k(x_i, x_i), (N,), in blocks too small to cost much. Cost O(64 N d)."""
-    return torch.cat([backend.gram(kernel, part, part).diagonal() for part in points.split(64)])
 
 
 def _draw(masses: Tensor, count: int, generator: np.random.Generator) -> Tensor:

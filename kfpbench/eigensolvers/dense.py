@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs
-from kfpbench.eigensolvers.principal import Regularised, principal_of_gram, principal_of_sections
+from kfpbench.eigensolvers.principal import principal_of_gram, principal_of_sections
 from kfpbench.eigensolvers.projection import projected_eigenpairs
+from kfpbench.eigensolvers.regularised import Regularised
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Backend, Kernel
 

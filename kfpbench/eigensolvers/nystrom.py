@@ -7,19 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 from torch import Tensor
 
-from kfpbench.eigensolvers.basis import KernelBasis
 from kfpbench.eigensolvers.centres import (
     Selection,
-    diagonal,
     kmeans_plus_plus_centres,
     pivoted_cholesky_centres,
     uniform_centres,
 )
 from kfpbench.eigensolvers.compression import compressed
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs
-from kfpbench.eigensolvers.principal import Principal, Regularised, finite, inverse_root
-from kfpbench.eigensolvers.principal_axes import principal_axes
+from kfpbench.eigensolvers.principal import principal_of_sections
 from kfpbench.eigensolvers.projection import projected_eigenpairs
+from kfpbench.eigensolvers.regularised import Regularised
 from kfpbench.errors import ParameterError
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Backend, Kernel
@@ -70,7 +68,8 @@ class Nystrom(Regularised):
         centres = pencil.centres
         if centres is None:
             centres = pencil.points[self._select(pencil, kernel, backend)]
-        principal = self._principal(pencil, kernel, backend, centres)
+        solver = self.resolved(pencil)
+        principal = principal_of_sections(kernel, backend, pencil.points, pencil.weights, centres, solver)
         diagnostics = {"kernel": kernel.describe(), "centres": len(centres)}
         return compressed(projected_eigenpairs(pencil, principal, self.ridge, diagnostics), n_eigs)
 
@@ -92,14 +91,3 @@ class Nystrom(Regularised):
         if self.selection == "kmeans++":
             return kmeans_plus_plus_centres(pencil.points, pencil.weights, self.centres, self.seed)
         return pivoted_cholesky_centres(pencil.points, pencil.weights, kernel, backend, self.centres, self.seed)
-
-    def _principal(self, pencil: GalerkinPencil, kernel: Kernel, backend: Backend, centres: Tensor) -> Principal:
-        whitening = inverse_root(kernel, backend, centres)  # (M, m)
-
-        def features(x: Tensor) -> Tensor:
-            return finite(backend.gram(kernel, x, centres).to_dense(), kernel) @ whitening
-
-        found = principal_axes(features, whitening.shape[1], pencil.points, pencil.weights, self.resolved(pencil))
-        basis = KernelBasis(kernel, backend, centres, whitening @ found.axes, found.offset)
-        size = float(diagonal(kernel, backend, pencil.points).mean())
-        return Principal(basis, found.on_points, found.strengths, size, found.diagnostics)

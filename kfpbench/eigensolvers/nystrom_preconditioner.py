@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from kfpbench.eigensolvers.lapack_threads import threads_for
-from kfpbench.eigensolvers.principal import Regularised, principal_of_sections
+from kfpbench.eigensolvers.principal import principal_of_sections
+from kfpbench.eigensolvers.regularised import Regularised
 from kfpbench.errors import NumericalError
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Backend, Kernel

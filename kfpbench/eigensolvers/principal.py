@@ -8,25 +8,22 @@ it.
 
 from __future__ import annotations
 
-import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Any
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from kfpbench.eigensolvers.basis import Basis, KernelBasis
 from kfpbench.eigensolvers.lapack_threads import threads_for
-from kfpbench.errors import NumericalError, ParameterError
-from kfpbench.operators.pencil import GalerkinPencil
+from kfpbench.eigensolvers.principal_axes import principal_axes
+from kfpbench.eigensolvers.regularised import Regularised, linear_share
+from kfpbench.errors import NumericalError
+from kfpbench.operators.pairwise import kernel_diagonal
 from kfpbench.protocols import Backend, Kernel
 
-_POINTS_PER_FUNCTION = 4
-_DIRICHLET_POWER = 0.4  # of N: functions in the Dirichlet form of draws
-_KERNEL_ROUNDING = 8.0  # in eps: strengths below this share of the largest are made of rounding
 _LOW_RANK = 0.35  # of N: up to here a pivoted Cholesky factor is cheaper than all eigenvectors
-_LINEAR = 0.999  # share of the variance in d directions from which the model counts as linear
 
 
 @dataclass(frozen=True)
@@ -41,60 +38,6 @@ class Principal:
     strengths: Tensor
     size: float
     diagnostics: dict[str, Any]
-
-
-class Regularised:
-    """What solvers on principal functions share: how many of these are kept, and how they are damped.
-
-    Functions with Lam below ``truncation`` x max Lam are left out. At most ``max_rank`` are kept; ``auto`` is a quarter
-    of the points where these are draws (equal weights): with more, functions that follow the accidents of a sample
-    take part; N^0.4 in the Dirichlet form, whose entries carry the sample's noise; a quadrature rule has no such limit,
-    nor has null. ``ridge`` (gamma, relative to the mean of k(x, x))
-    damps the rest. The default is truncation alone: a ridge invents slow modes (Ornstein-Uhlenbeck with gamma = 1e-9
-    shows -0.04 and -0.3 ahead of -1), which solve the ridged problem exactly.
-    """
-
-    def __init__(
-        self,
-        ridge: Annotated[float, Field(ge=0)] = 0.0,
-        truncation: Annotated[float, Field(gt=0, lt=1)] = 1e-10,
-        max_rank: Annotated[int, Field(ge=1)] | Literal["auto"] | None = "auto",
-    ) -> None:
-        name = type(self).__name__
-        if not (ridge >= 0 and 0 < truncation < 1):
-            raise ParameterError(f"{name}: ridge must be at least 0, truncation in (0, 1)", got=(ridge, truncation))
-        if max_rank is not None and max_rank != "auto" and max_rank < 1:
-            raise ParameterError(f"{name}: max_rank must be positive", got=max_rank, allowed="auto, null, 1 and more")
-        self.ridge, self.truncation, self.max_rank = float(ridge), float(truncation), max_rank
-
-    def resolved(self, pencil: GalerkinPencil) -> Self:
-        """A copy whose ``max_rank`` is a number or None, for the points of a pencil."""
-        if self.max_rank != "auto":
-            return self
-        count = len(pencil.points)
-        limit = count**_DIRICHLET_POWER if pencil.reversible else count / _POINTS_PER_FUNCTION
-        changed = copy.copy(self)
-        changed.max_rank = max(int(limit), 1) if pencil.has_draws else None
-        return changed
-
-    def kept(self, strengths: Tensor, rounding: float) -> int:
-        """How many of the descending strengths are kept; ``rounding`` is their absolute error.
-
-        None that is at the rounding of the kernel's own values: in float32 that is far above the truncation.
-
-        Raises NumericalError when nothing besides the constant function is left.
-        """
-        leading = float(strengths[0]) if len(strengths) else 0.0
-        truncation = max(self.truncation, _KERNEL_ROUNDING * torch.finfo(strengths.dtype).eps)
-        rank = int((strengths > max(truncation * leading, rounding)).sum()) if leading > rounding else 0
-        if isinstance(self.max_rank, int):
-            rank = min(rank, self.max_rank)
-        if rank == 0:
-            raise NumericalError(
-                "the kernel is constant on the points: no function besides the constant is left",
-                remedy="Take a smaller bandwidth, or check the points: they may all be equal.",
-            )
-        return rank
 
 
 def principal_of_gram(
@@ -112,8 +55,7 @@ def principal_of_gram(
         lower, pivots = factor
         identity = torch.eye(len(pivots), dtype=gram.dtype)
         whitening = torch.linalg.solve_triangular(lower[pivots].T, identity, upper=True)  # L_pp^(-T)
-        size = float(gram.diagonal().mean())
-        return _principal_of_factor(kernel, backend, points, weights, points[pivots], whitening, lower, size, solver)
+        return _within_sections(kernel, backend, points, weights, points[pivots], whitening, lower.__getitem__, solver)
     mean = weights @ gram  # (N,) = weighted mean of k(., x_j) over the points
     # D 1 has eigenvalue 0 in the centred Gram matrix, amid the smallest that are kept; lifted to the top it cannot
     # mix with them, where the division by Lam would blow the mixture up
@@ -138,42 +80,34 @@ def principal_of_gram(
 def principal_of_sections(
     kernel: Kernel, backend: Backend, points: Tensor, weights: Tensor, centres: Tensor, solver: Regularised
 ) -> Principal:
-    """Principal functions within the span of sections k(., c_j): singular values of D (k(X, C) K_cc^(-1/2) - mean).
+    """Principal functions within the span of sections k(., c_j): those of the features k(x, C) K_cc^(-1/2).
 
-    Cost O(N M^2 + M^3) time, O(N M) memory.
+    Blocks of the Gram matrix are made for a tile of rows at a time, whatever the backend. Cost O(N M (d + M) + M^3)
+    time, O(N M) memory.
     """
     whitening = inverse_root(kernel, backend, centres)  # (M, m)
-    sections = finite(backend.gram(kernel, points, centres).matmul(whitening), kernel)
-    size = float(backend.gram(kernel, centres, centres).diagonal().mean())
-    return _principal_of_factor(kernel, backend, points, weights, centres, whitening, sections, size, solver)
+
+    def features(rows: slice) -> Tensor:
+        return finite(backend.gram(kernel, points[rows], centres).to_dense(), kernel) @ whitening
+
+    return _within_sections(kernel, backend, points, weights, centres, whitening, features, solver)
 
 
-def _principal_of_factor(
+def _within_sections(
     kernel: Kernel,
     backend: Backend,
     points: Tensor,
     weights: Tensor,
     centres: Tensor,
     whitening: Tensor,
-    sections: Tensor,
-    size: float,
+    features: Callable[[slice], Tensor],
     solver: Regularised,
 ) -> Principal:
-    """Principal functions within the RKHS-orthonormal k(., C) whitening (M, m), whose values are sections (N, m)."""
-    mean = weights @ sections
-    root = weights.sqrt()[:, None]
-    try:
-        with threads_for(sections.shape[1]):
-            left, singular, right = torch.linalg.svd(root * (sections - mean), full_matrices=False)
-    except torch.linalg.LinAlgError as error:
-        raise NumericalError(f"the features could not be decomposed: {error}") from error
-    strengths = singular.square()
-    rounding = (len(points) * torch.finfo(singular.dtype).eps) ** 2 * size  # sections are of order size^(1/2)
-    rank = solver.kept(strengths, rounding)
-    mixing = right[:rank].T / singular[:rank]
-    basis = KernelBasis(kernel, backend, centres, whitening @ mixing, mean @ mixing)
-    share = linear_share(strengths, points.shape[1])
-    return Principal(basis, with_constant(left[:, :rank] / root), strengths[:rank], size, share)
+    """Principal functions within k(., C) whitening (M, m), orthonormal in the RKHS; ``features`` are its values."""
+    found = principal_axes(features, whitening.shape[1], points, weights, solver)
+    basis = KernelBasis(kernel, backend, centres, whitening @ found.axes, found.offset)
+    size = float(kernel_diagonal(kernel, points, points).mean())
+    return Principal(basis, found.on_points, found.strengths, size, found.diagnostics)
 
 
 def pivoted_cholesky(gram: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -213,11 +147,6 @@ def inverse_root(kernel: Kernel, backend: Backend, centres: Tensor) -> Tensor:
     return (axes[:, sound] / levels[sound].sqrt()).flip(1)
 
 
-def rounding_of(strengths: Tensor) -> float:
-    """Absolute rounding error of descending strengths."""
-    return len(strengths) * torch.finfo(strengths.dtype).eps * float(strengths[0]) if len(strengths) else 0.0
-
-
 def with_constant(functions: Tensor) -> Tensor:
     """[1, F] (N, r)."""
     return torch.cat([torch.ones_like(functions[:, :1]), functions], dim=1)
@@ -228,15 +157,3 @@ def finite(gram: Tensor, kernel: Kernel) -> Tensor:
     if not bool(torch.isfinite(gram).all()):
         raise NumericalError("the kernel is not finite on the points", got=kernel.describe())
     return gram
-
-
-def linear_share(strengths: Tensor, dimension: int) -> dict[str, Any]:
-    """The share of the kernel's variance in its d leading functions, and a warning where the model is all but linear.
-
-    A bandwidth much larger than the data leaves d linear functions and little else: Ornstein-Uhlenbeck looks perfect,
-    and nothing else does.
-    """
-    total = float(strengths.clamp_min(0.0).sum())
-    share = float(strengths[:dimension].sum()) / total if total > 0 else 1.0
-    warning = "the bandwidth is so large that the model is linear" if share > _LINEAR else ""
-    return {"linear_share": share, **({"warning": warning} if warning else {})}

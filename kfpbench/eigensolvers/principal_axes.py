@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kfpbench.eigensolvers.lapack_threads import threads_for
-from kfpbench.eigensolvers.principal import Regularised, linear_share
+from kfpbench.eigensolvers.regularised import Regularised, linear_share
 from kfpbench.errors import NumericalError
 
 _TILE = 2048  # rows whose features are made at a time
@@ -31,16 +31,16 @@ class FeatureAxes:
 
 
 def principal_axes(
-    features: Callable[[Tensor], Tensor], count: int, points: Tensor, weights: Tensor, solver: Regularised
+    features: Callable[[slice], Tensor], count: int, points: Tensor, weights: Tensor, solver: Regularised
 ) -> FeatureAxes:
     """Eigenvectors V and eigenvalues Lam of C = sum_i W_i (z_i - m)(z_i - m)^T, z_i = z(x_i), m = sum_i W_i z_i.
 
-    ``features`` maps (n, d) to (n, count) and is orthonormal in the RKHS: z(x) . z(y) is the kernel within the span.
-    Then F = (z - m) V Lam^(-1/2) is orthonormal in L2 of the weighted points with RKHS energies 1 / Lam. The triangular
-    factor R of W^(1/2) (z - m), from QR factors of row blocks, gives V and Lam^(1/2) by its singular values:
-    C = R^T R is not formed, which would square the condition number and blur functions below Lam = 1e-10 max Lam. Cost
-    O(N p^2 + p^3) beside one evaluation of the features; memory O(N p + p^2): the features are overwritten by F. Raises
-    NumericalError for features that are not finite, or when LAPACK fails.
+    ``features`` gives z at some of the points, rows -> (n, count), and is orthonormal in the RKHS: z(x) . z(y) is the
+    kernel within the span. Then F = (z - m) V Lam^(-1/2) is orthonormal in L2 of the weighted points with RKHS energies
+    1 / Lam. The triangular factor R of W^(1/2) (z - m), from QR factors of row blocks, gives V and Lam^(1/2) by its
+    singular values: C = R^T R is not formed, which would square the condition number and blur functions below Lam =
+    1e-10 max Lam. Cost O(N p^2 + p^3) beside one evaluation of the features; memory O(N p + p^2): the features are
+    overwritten by F. Raises NumericalError for features that are not finite, or when LAPACK fails.
     """
     wide = torch.float64
     held = points.new_empty((len(points), count + 1))  # column 0 becomes the constant
@@ -48,7 +48,7 @@ def principal_axes(
     height = max(_TILE, 4 * count)
     tiles = [slice(start, start + _TILE) for start in range(0, len(points), _TILE)]
     for rows in tiles:
-        held[rows, 1:] = features(points[rows])
+        held[rows, 1:] = features(rows)
         mean += (weights[rows] @ held[rows, 1:]).to(wide)
     if not bool(torch.isfinite(mean).all()):
         raise NumericalError("the kernel's features are not finite on the points")
@@ -67,7 +67,7 @@ def principal_axes(
     eps = torch.finfo(points.dtype).eps
     # of the decomposition, and of the mean, which is all that is left where the points are equal
     rounding = (eps * (count * float(singular[0]) + len(points) * float(mean.norm()))) ** 2
-    rank = solver.kept(strengths, rounding)
+    rank = solver.kept(strengths.to(points), rounding)  # the features are in that precision
     scaled = right[:rank].T / singular[:rank]
     share = linear_share(strengths, points.shape[1])
     strengths = strengths[:rank]

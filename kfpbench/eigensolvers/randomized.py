@@ -10,19 +10,18 @@ from pydantic import Field
 from torch import Tensor
 
 from kfpbench.eigensolvers.basis import KernelBasis
-from kfpbench.eigensolvers.centres import diagonal
 from kfpbench.eigensolvers.compression import compressed
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs
 from kfpbench.eigensolvers.lapack_threads import threads_for
 from kfpbench.eigensolvers.principal import (
     Principal,
-    Regularised,
     finite,
-    linear_share,
     with_constant,
 )
 from kfpbench.eigensolvers.projection import projected_eigenpairs
+from kfpbench.eigensolvers.regularised import Regularised, linear_share
 from kfpbench.errors import CapabilityError, NumericalError, ParameterError
+from kfpbench.operators.pairwise import kernel_diagonal
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Backend, Kernel
 
@@ -91,7 +90,7 @@ class Randomized(Regularised):
         root = weights.sqrt()[:, None]
         unit = root / root.norm()
         gram = backend.gram(kernel, points, points)
-        size = float(diagonal(kernel, backend, points).mean())
+        size = float(kernel_diagonal(kernel, points, points).mean())
 
         def without_constant(vectors: Tensor) -> Tensor:
             return vectors - unit @ (unit.T @ vectors)

@@ -12,9 +12,10 @@ from torch import Tensor
 from kfpbench.eigensolvers.compression import compressed
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs
 from kfpbench.eigensolvers.fourier_basis import FourierBasis, fourier_features
-from kfpbench.eigensolvers.principal import Principal, Regularised
+from kfpbench.eigensolvers.principal import Principal
 from kfpbench.eigensolvers.principal_axes import principal_axes
 from kfpbench.eigensolvers.projection import projected_eigenpairs
+from kfpbench.eigensolvers.regularised import Regularised
 from kfpbench.eigensolvers.spectral_measure import spectral_sample, variance
 from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.operators.pencil import GalerkinPencil
@@ -82,8 +83,8 @@ class RandomFourierFeatures(Regularised):
         drawn = spectral_sample(kernel, self.features, dimension, generator).to(pencil.points)
         size = variance(kernel, dimension)
 
-        def features(x: Tensor) -> Tensor:
-            return fourier_features(x, drawn) * math.sqrt(size)
+        def features(rows: slice) -> Tensor:
+            return fourier_features(pencil.points[rows], drawn) * math.sqrt(size)
 
         found = principal_axes(features, 2 * self.features, pencil.points, pencil.weights, self.resolved(pencil))
         basis = FourierBasis(drawn, found.axes * math.sqrt(size), found.offset)

@@ -39,21 +39,20 @@ class Spectrum:
     flags: tuple[str, ...]
     status: str
     diagnostics: dict[str, Any]
-    pairs: Eigenpairs = field(repr=False)
-    listed: tuple[int, ...] = field(repr=False)  # where the values stand among all pairs
+    pairs: Eigenpairs = field(repr=False)  # all that were computed, of which ``values`` lists the first k
     fitted: NDArray[np.int64] = field(repr=False)  # which of the given points the fit has seen
     points: Tensor = field(repr=False)  # (N, d), all that were given, in their precision
 
     def eigenfunctions(self, x: Array) -> Complex:
         """phi_k at points x (n, d): (n, k). Cost O(n M (d + k)) for M centres."""
-        return self.pairs.take(list(self.listed)).eigenfunctions(self._tensor(x)).cpu().numpy()
+        return self.pairs.take(list(range(len(self.values)))).eigenfunctions(self._tensor(x)).cpu().numpy()
 
     def adjoint(self, x: Array) -> Complex:
         """psi_k at points x (n, d): (n, k), eigenfunctions of the adjoint in L2 of the sample density q.
 
         The Fokker-Planck eigenfunction is q psi_k; sum_i W_i conj(psi_k(x_i)) phi_l(x_i) = delta_kl.
         """
-        return self.pairs.take(list(self.listed)).adjoint_functions(self._tensor(x)).cpu().numpy()
+        return self.pairs.take(list(range(len(self.values)))).adjoint_functions(self._tensor(x)).cpu().numpy()
 
     def propagate(self, u: Array | Callable[[Array], Array], dt: float, x: Array | None = None) -> Array:
         """E[u(x_{t + dt}) | x_t = x] = sum_k exp(lambda_k dt) phi_k(x) <psi_k, u>, by all pairs that were computed.
@@ -124,7 +123,6 @@ def leading_spectrum(
         status,
         {**pairs.diagnostics, "residual_points": residual_points, "iterations": pairs.iterations, "sound": sound},
         pairs,
-        tuple(range(count)),
         fitted,
         points,
     )

@@ -12,6 +12,8 @@ from kfpbench.kernels.jet import Argument, InnerProduct, Jet, SquaredDistance, j
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.protocols import BlockKernel, Kernel
 
+_PAIRED = 4096  # rows that are paired with their centres at a time
+
 
 def check_shapes(x: Tensor, centres: Tensor, drift: Tensor | None = None, diffusion: Diffusion | None = None) -> None:
     """Raise ShapeError unless x (n, d), centres (M, d), drift (n, d), and the diffusion fits x."""
@@ -130,7 +132,12 @@ def kernel_diagonal(kernel: Kernel, x: Tensor, centres: Tensor) -> Tensor:
         blocks = [kernel.block(x[rows], centres[rows]).diagonal() for rows in _diagonal_slices(len(x))]
         return torch.cat([x.new_empty(0), *blocks])
     formula = jet_kernel(kernel)
-    return formula.jet(*[_paired(argument, x, centres)[0] for argument in formula.arguments()]).value
+    values = []
+    for start in range(0, len(x), _PAIRED):  # the differences of all rows would be another copy of the points
+        rows = slice(start, start + _PAIRED)
+        pairs = [_paired(argument, x[rows], centres[rows])[0] for argument in formula.arguments()]
+        values.append(formula.jet(*pairs).value)
+    return torch.cat([x.new_empty(0), *values])
 
 
 def generator_diagonal(kernel: Kernel, x: Tensor, centres: Tensor, drift: Tensor, diffusion: Diffusion) -> Tensor:

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from kfpbench.eigensolvers.centres import (
-    diagonal,
     kmeans_plus_plus_centres,
     pivoted_cholesky_centres,
     uniform_centres,
@@ -139,8 +138,3 @@ def test_pivoted_cholesky_stops_where_the_kernel_is_used_up():
     x = torch.linspace(-1.0, 1.0, 400, dtype=F64)[:, None]
     chosen = pivoted_cholesky_centres(x, equal_weights(x), RBF(bandwidth=2.0), DenseGram(), 300, 0)
     assert 5 <= len(chosen) <= 30
-
-
-def test_blocks_agree_with_the_whole():
-    x = draws(150, 3)
-    torch.testing.assert_close(diagonal(KERNEL, TiledGram(7), x), torch.ones(150, dtype=F64), rtol=0.0, atol=1e-12)
