@@ -8,7 +8,7 @@ for any batch size, order and number of workers.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,7 +42,7 @@ def philox4x32(counter: tuple[Tensor, Tensor, Tensor, Tensor], key: tuple[int, i
 class NoiseStream:
     """The noise of the samples ``indices`` (n,), int64: the same rows whatever else is in the batch.
 
-    ``stream`` separates uses that must be independent (0: sampling, 1: fitting).
+    ``stream`` separates uses that must be independent (0: sampling, 1: fitting). Draws are numbered from 0.
     """
 
     seed: int
@@ -50,6 +50,7 @@ class NoiseStream:
     dimension: int
     dtype: torch.dtype
     stream: int = 0
+    first_draw: int = 0  # added to every draw number
 
     def __post_init__(self) -> None:
         if not 0 <= self.seed < 2**64:
@@ -69,6 +70,14 @@ class NoiseStream:
         """The stream of the samples start, ..., stop - 1."""
         return cls(seed, torch.arange(start, stop, device=device, dtype=torch.int64), dimension, dtype, stream)
 
+    def after(self, draws: int) -> NoiseStream:
+        """The stream whose draw 0 is draw number ``draws`` of this one: for a part of a sampler behind another."""
+        return replace(self, first_draw=self.first_draw + draws)
+
+    def select(self, rows: Tensor) -> NoiseStream:
+        """The stream of some of the samples: ``rows`` (m,) are positions in the batch, or a mask (n,)."""
+        return replace(self, indices=self.indices[rows])
+
     @property
     def size(self) -> int:
         """Number of samples n in this batch."""
@@ -79,7 +88,7 @@ class NoiseStream:
         device = self.indices.device
         block = torch.arange(blocks, device=device, dtype=torch.int64)[None, :]  # (1, blocks)
         index = self.indices[:, None] & _MASK  # (n, 1)
-        draws, streams = (torch.full((1, 1), value, device=device) for value in (draw, self.stream))
+        draws, streams = (torch.full((1, 1), value, device=device) for value in (self.first_draw + draw, self.stream))
         return philox4x32((block, draws, index, streams), (self.seed & _MASK, self.seed >> 32))
 
     def normal(self, draw: int) -> Tensor:

@@ -204,6 +204,16 @@ class FittedSampler(Protocol):
 
 
 @runtime_checkable
+class FittedRefiner(FittedSampler, Protocol):
+    """A fitted sampler that can also start from given rows: x (n, d) at its process's t_max -> x at t_min.
+
+    ``integrate`` uses the draws 1, 2, ... of the stream; draw 0 is the start of ``sample``.
+    """
+
+    def integrate(self, x: Tensor, noise: NoiseStream) -> Tensor: ...
+
+
+@runtime_checkable
 class SamplerPlugin(Protocol):
     """Fits once (setup), then samples; ``working_memory`` predicts the bytes of both."""
 

@@ -38,6 +38,7 @@ PARAMETER_KINDS = {
     "eigensolver": "eigensolvers",
     "sampler": "samplers",
     "refiner": "samplers",
+    "start": "samplers",
     "features": "features",
     "metric": "metrics",
 }
