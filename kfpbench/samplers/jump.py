@@ -33,7 +33,7 @@ class Jump:
     def __init__(
         self,
         start: SamplerPlugin | str = "gaussian",
-        refiner: SamplerPlugin | str = "pf_ode_heun",
+        refiner: SamplerPlugin | str = "dpmpp_2m",
         sigma_star: Annotated[float, Field(gt=0)] = 5.0,
     ) -> None:
         if not sigma_star > 0:
