@@ -226,7 +226,10 @@ class SamplerPlugin(Protocol):
 class MetricInput:
     """What a metric is given. ``samples`` and ``reference`` hold the same number n of rows.
 
-    Shapes: samples (n, d), reference (n, d), train (N, d), float32. ``reference_name`` names the split.
+    Shapes: samples (n, d), reference (n, d), train (N, d), float32. ``reference_name`` names the split. ``sampler`` is
+    what drew the samples and ``problem`` what it was fitted to, for metrics that look at the sampler itself; None where
+    samples are all there is. A metric that cannot be taken raises CapabilityError: the cell keeps its other metrics and
+    records the reason.
     """
 
     samples: NDArray[np.float32]
@@ -235,6 +238,8 @@ class MetricInput:
     dataset: Dataset
     reference_name: str
     seed: int
+    sampler: FittedSampler | None = None
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 from kfpbench.data.shared_cost import billed
-from kfpbench.errors import NumericalError, PluginError
+from kfpbench.errors import CapabilityError, NumericalError, PluginError
 from kfpbench.noise import NoiseStream
-from kfpbench.protocols import FittedSampler, Measurement, MetricInput, Problem
+from kfpbench.protocols import BoundScore, FittedSampler, Measurement, MetricInput, Problem
 from kfpbench.runner.budget import Deadline
 from kfpbench.runner.materials import Materials, reference_rows, wake
 from kfpbench.runner.memory import MemoryPeak, PeakMemory
@@ -71,7 +71,7 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
             sampling_evaluations = problem.score.evaluations - before
     outcome.samples = samples
     outcome.details["sampler"] = fitted.describe()
-    outcome.details["score"] = type(problem.score).__name__
+    outcome.details["score"] = describe_score(problem.score)
     outcome.details["data"] = {"fingerprint": problem.dataset.fingerprint, "notes": list(problem.dataset.notes)}
     outcome.measurements += _costs(
         speed,
@@ -89,7 +89,13 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
         n = min(len(samples), len(outcome.reference))
         if n < len(samples):
             outcome.details["notes"] = [f"metrics at n = {n} of {len(samples)}: the reference set has no more rows"]
-        outcome.measurements += _quality(metrics, cell, problem, samples[:n], outcome.reference[:n], deadline)
+        outcome.measurements += _quality(metrics, cell, problem, fitted, samples[:n], outcome, deadline)
+
+
+def describe_score(score: BoundScore) -> dict[str, Any]:
+    """The score's class, and what it says of itself where it has ``describe``: the file that it was read from."""
+    describe = getattr(score, "describe", dict)
+    return {"class": type(score).__name__, **describe()}
 
 
 def _stream(problem: Problem, start: int, stop: int) -> NoiseStream:
@@ -199,19 +205,35 @@ def _quality(
     metrics: list[Any],
     cell: Cell,
     problem: Problem,
+    fitted: FittedSampler,
     samples: NDArray[np.float32],
-    reference: NDArray[np.float32],
+    outcome: Outcome,
     deadline: Deadline,
 ) -> list[dict[str, Any]]:
+    """The measurements of all metrics. One that cannot be taken is named with its reason in the cell's details."""
     dataset = problem.dataset
     which = cell.spec["data"]["reference"]
+    assert outcome.reference is not None
+    reference = outcome.reference[: len(samples)]
     entries = []
-    for metric in metrics:
+    for metric, block in zip(metrics, cell.spec["metrics"], strict=True):
         deadline.check()
         # copies: what one metric does to its rows is not what the next one, or the disk, gets
         given = MetricInput(
-            samples.copy(), reference.copy(), dataset.train, dataset, f"{dataset.name}/{which}", cell.seed
+            samples.copy(),
+            reference.copy(),
+            dataset.train,
+            dataset,
+            f"{dataset.name}/{which}",
+            cell.seed,
+            fitted,
+            problem,
         )
-        for measurement in metric.evaluate(given):
+        try:
+            measured = metric.evaluate(given)
+        except CapabilityError as error:
+            outcome.details.setdefault("skipped_metrics", {})[block["name"]] = str(error)
+            continue
+        for measurement in measured:
             entries.append(measurement_entry(measurement, metric.outputs.get(measurement.metric, "neither")))
     return entries
