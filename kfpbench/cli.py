@@ -198,6 +198,36 @@ def report(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run 
     typer.echo(write_report(finished.read_manifest(), finished.records(), finished.path))
 
 
+@app.command()
+def train(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A training file (YAML).")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Training folder; default reports/runs/<name>.")
+    ] = None,
+    overrides: Overrides = None,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", metavar="M", min=0.0, help="Stop after M minutes, to go on later.")
+    ] = None,
+    device: Annotated[str, typer.Option("--device", metavar="DEVICE", help="auto, cpu or cuda.")] = "auto",
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Train nothing; write the checkpoint so far and its model card."),
+    ] = None,
+) -> None:
+    """Train a denoising network, from its folder's state on. Exit code 0: complete, or --minutes have passed;
+    2: bad file; 130 or 143: stopped by a signal with the state saved.
+    """
+    from kfpbench.training.command import export_checkpoint, train_network
+    from kfpbench.training.load import load_training
+
+    options = load_training(file, overrides or ())
+    folder = out if out is not None else Path("reports/runs") / options.name
+    if export is not None:
+        export_checkpoint(options, file, folder, export)
+        return
+    raise typer.Exit(train_network(options, file, folder, minutes, device))
+
+
 data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from kfpbench.errors import ParameterError
+
 _SKIP_GAIN = math.sqrt(0.5)  # a sum of two parts of variance 1 keeps variance 1
-_GROUP = 16  # channels that share a normalisation
+_GROUP = 16  # channels that share a normalisation, about
 _HEAD = 64  # channels of an attention head, about
 _FREQUENCIES = 32
 
@@ -23,8 +25,9 @@ class UNet(nn.Module):
     self-attention stands behind the blocks of the levels in ``attention``. Labels run from 0 to classes - 1, and
     ``classes`` itself is "no class". The last layer starts at zero, so that an untrained network returns 0.
 
-    Source: Ho, Jain, Abbeel, "Denoising Diffusion Probabilistic Models" (2020), for the shape; Shi et al., "Real-Time
-    Single Image Super-Resolution" (2016), for the unshuffle's inverse.
+    Raises ParameterError for sides that are no multiple of patch * 2^(levels - 1), and for attention on a level that is
+    not there. Source: Ho, Jain, Abbeel, "Denoising Diffusion Probabilistic Models" (2020), for the shape; Shi et al.,
+    "Real-Time Single Image Super-Resolution" (2016), for the unshuffle's inverse.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class UNet(nn.Module):
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
+        _check_shape(image_shape, patch, len(channels), attention)
         self.patch = patch
         self.classes = classes
         width = 4 * channels[0]
@@ -64,7 +68,7 @@ class UNet(nn.Module):
         self.leave = nn.Sequential(_norm(here), nn.SiLU(), _zero(nn.Conv2d(here, inner, 3, padding=1)))
 
     def forward(self, x: Tensor, condition: Tensor, label: Tensor) -> Tensor:
-        """Cost O(n) times some 10^8 operations for images of side 32; see the model card."""
+        """One evaluation. Cost O(n H W / p^2) times the squares of the channels, most of it in 3 x 3 convolutions."""
         return functional.pixel_shuffle(self.leave(self._decode(*self._encode(x, condition, label))), self.patch)
 
     def bottleneck(self, x: Tensor, condition: Tensor, label: Tensor) -> Tensor:
@@ -179,8 +183,21 @@ class Upsample(nn.Module):
         return functional.interpolate(self.mix(x), scale_factor=2.0, mode="nearest")
 
 
+def _check_shape(image_shape: Sequence[int], patch: int, levels: int, attention: Sequence[int]) -> None:
+    unit = patch * 2 ** (levels - 1)
+    if any(side % unit for side in image_shape[1:]):
+        raise ParameterError(
+            f"images cannot be halved that often: patch {patch} and {levels} levels",
+            got=tuple(image_shape),
+            allowed=f"sides that are multiples of {unit}",
+            remedy="Use fewer channels entries (levels), or a smaller patch.",
+        )
+    if absent := sorted(level for level in attention if not 0 <= level < levels):
+        raise ParameterError("attention on levels that are not there", got=absent, allowed=f"0 to {levels - 1}")
+
+
 def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(max(channels // _GROUP, 1), channels, eps=1e-5)
+    return nn.GroupNorm(math.gcd(channels, max(channels // _GROUP, 1)), channels, eps=1e-5)
 
 
 def _zero(layer: nn.Conv2d) -> nn.Conv2d:

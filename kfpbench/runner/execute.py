@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, ParameterError, StoreError
+from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, DataError, ParameterError, StoreError
 from kfpbench.runner.budget import check_memory, time_budget
 from kfpbench.runner.environment import describe_environment, machine_is_loaded
 from kfpbench.store.records import CellRecord, Status, utc_now
@@ -149,6 +150,7 @@ def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str,
         "command": list(command),
         "environment": describe_environment(device),
         "plugins": suite.plugins,
+        "score_files": _score_files(suite.cells),
         "started": started,
         "notes": [loaded] if loaded else [],
     }
@@ -173,10 +175,37 @@ def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str,
                 remedy="Run all cells again with --force, or name another folder with --out; nothing was changed.",
                 where=str(path),
             )
+        others = [
+            block
+            for block, now in manifest["score_files"].items()
+            if (then := old.get("score_files", {}).get(block)) is not None and now is not None and then != now
+        ]
+        if others and not force:
+            raise StoreError(
+                "a score's file has changed since this run began: its finished cells are out of date",
+                got=others[0],
+                remedy="Run all cells again with --force, or name another folder with --out; nothing was changed.",
+                where=str(path),
+            )
         earlier = [*old.get("earlier", []), {key: old.get(key) for key in ("started", "finished", "environment")}]
         folder.write_manifest({**manifest, "earlier": earlier})
         return folder
     return RunFolder.create(path, manifest)
+
+
+def _score_files(cells: Sequence[Cell]) -> dict[str, str | None]:
+    """What each score of the plan reads from files: the ``fingerprint`` of those that have one, by canonical block."""
+    from kfpbench.suite.components import create
+
+    found = {}
+    for block in {json.dumps(cell.spec["score"], sort_keys=True) for cell in cells if cell.spec["score"]}:
+        try:
+            fingerprint = getattr(create("scores", json.loads(block)), "fingerprint", None)
+        except (CapabilityError, DataError):
+            continue  # its cells will say so
+        if fingerprint is not None:
+            found[block] = fingerprint()
+    return found
 
 
 def _run_cells(cells: list[Cell], folder: RunFolder, progress: Progress | None) -> None:

@@ -14,7 +14,7 @@ from kfpbench.runner.eigenfunction_grid import function_grid
 from kfpbench.runner.eigenvalue_errors import SPARE, match_eigenvalues
 from kfpbench.runner.materials import DTYPES, Materials, choose_device, wake
 from kfpbench.runner.memory import PeakMemory
-from kfpbench.runner.sample_cell import Outcome
+from kfpbench.runner.sample_cell import Outcome, describe_score
 from kfpbench.runner.timing import Stopwatch
 from kfpbench.store.records import measurement_entry
 from kfpbench.suite.cell import Cell
@@ -58,6 +58,7 @@ def _own_dynamics(task: SpectrumTask, problem: ReferenceProblem, cell: Cell, out
 def _reverse_process(task: SpectrumTask, cell: Cell, materials: Materials, outcome: Outcome) -> Spectrum:
     problem = materials.problem(cell)
     outcome.device = str(problem.device)
+    outcome.details["score"] = describe_score(problem.score)
     outcome.details["data"] = {"fingerprint": problem.dataset.fingerprint, "notes": list(problem.dataset.notes)}
     wake(problem.device)
     watch = Stopwatch(problem.device)

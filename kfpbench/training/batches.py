@@ -6,9 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from kfpbench.data.dataset import Dataset
+from kfpbench.errors import CapabilityError
+from kfpbench.networks.edm_preconditioning import noise_levels
 from kfpbench.training.options import TrainingOptions
 
 
@@ -23,30 +26,32 @@ class Batch:
 
 
 class Batches:
-    """Step s draws rows s b, ..., (s + 1) b - 1 of an endless sequence of permutations of the training rows."""
+    """Step s draws rows s b, ..., (s + 1) b - 1 of an endless sequence of permutations of the training rows.
+
+    Raises CapabilityError for data without images.
+    """
 
     def __init__(self, dataset: Dataset, options: TrainingOptions, device: torch.device) -> None:
-        assert dataset.image_shape is not None
-        self.rows = torch.from_numpy(dataset.train)
-        self.labels = None if dataset.train_labels is None else torch.from_numpy(dataset.train_labels)
+        if dataset.image_shape is None:
+            raise CapabilityError("training needs images", got=f"data set {dataset.name!r}", allowed="one with images")
+        self.rows = torch.tensor(dataset.train)  # a copy: torch cannot share rows that must not be written
+        self.labels = None if dataset.train_labels is None else torch.tensor(dataset.train_labels)
         self.shape = dataset.image_shape
         self.classes = len(dataset.classes)
         self.options = options
         self.device = device
-        self._orders: dict[int, np.ndarray] = {}
+        self._orders: dict[int, NDArray[np.int64]] = {}  # the latest epoch's
 
     def at(self, step: int) -> Batch:
-        """The batch of one step. Cost O(b C H W)."""
+        """The batch of one step. Cost O(b C H W), and O(N) once an epoch."""
         options, size = self.options, self.options.batch_size
-        rows = torch.from_numpy(self._indices(step * size, size))
-        generator = torch.Generator().manual_seed(
-            int(np.random.SeedSequence([options.seed, 1, step]).generate_state(1)[0])
-        )
+        rows = torch.from_numpy(self.indices(step * size, size))
+        generator = torch.Generator().manual_seed(step_seed(options.seed, 1, step))
         images = self.rows[rows].view(size, *self.shape)
         if options.flips:
             mirrored = torch.rand(size, generator=generator) < 0.5
             images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
-        levels = torch.exp(options.log_sigma_mean + options.log_sigma_std * torch.randn(size, generator=generator))
+        levels = noise_levels(torch.randn(size, generator=generator), options.log_sigma_mean, options.log_sigma_std)
         noise = torch.randn(images.shape, generator=generator)
         nameless = torch.rand(size, generator=generator) < options.label_dropout
         labels = torch.full((size,), self.classes)
@@ -55,7 +60,8 @@ class Batches:
         parts = (images, levels, noise, labels)
         return Batch(*(part.to(self.device, non_blocking=True) for part in parts))
 
-    def _indices(self, start: int, count: int) -> np.ndarray:
+    def indices(self, start: int, count: int) -> NDArray[np.int64]:
+        """Entries start, ..., start + count - 1 of the sequence of permutations: rows of the training set."""
         found, total = [], len(self.rows)
         while count > 0:
             epoch, offset = divmod(start, total)
@@ -64,8 +70,13 @@ class Batches:
             start, count = start + len(part), count - len(part)
         return np.concatenate(found)
 
-    def _order(self, epoch: int) -> np.ndarray:
+    def _order(self, epoch: int) -> NDArray[np.int64]:
         if epoch not in self._orders:
             rng = np.random.default_rng([self.options.seed, 0, epoch])
             self._orders = {epoch: rng.permutation(len(self.rows))}
         return self._orders[epoch]
+
+
+def step_seed(seed: int, purpose: int, step: int) -> int:
+    """A seed of 32 bits for one step and purpose (1: the batch, 2: dropout)."""
+    return int(np.random.SeedSequence([seed, purpose, step]).generate_state(1)[0])

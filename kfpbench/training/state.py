@@ -14,23 +14,36 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from kfpbench.errors import DataError
+from kfpbench.networks.checkpoint import require_tensors
 from kfpbench.store.atomic import atomic_path, write_bytes
 
 _PARTS = ("weights", "average", "first_moment", "second_moment")
 _POINTER = "state.json"
+_UNKNOWN = "not recorded"
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """Everything that the next step depends on: batches are functions of the step. Tensors by parameter name."""
+    """Everything that the next step depends on: batches are functions of the step. Tensors by parameter name.
+
+    ``seconds`` were spent so far, in all processes; ``hardware`` gives images and seconds for each machine, in words;
+    ``identity`` holds the options that a resumed run must share.
+    """
 
     step: int
     weights: dict[str, Tensor]
     average: dict[str, Tensor]
     first_moment: dict[str, Tensor]
     second_moment: dict[str, Tensor]
-    seconds: float  # spent so far, in all processes
-    identity: dict[str, Any]  # the options that a resumed run must share
+    seconds: float
+    hardware: dict[str, dict[str, float]]
+    identity: dict[str, Any]
+
+    def require_shapes(self, expected: dict[str, tuple[int, ...]], where: str) -> None:
+        """Raise DataError unless all four parts hold exactly these tensors."""
+        for part in _PARTS:
+            found = {name: tuple(value.shape) for name, value in getattr(self, part).items()}
+            require_tensors(expected, found, f"{where}: {part}")
 
 
 def save_state(folder: Path, state: TrainingState) -> None:
@@ -40,7 +53,13 @@ def save_state(folder: Path, state: TrainingState) -> None:
     for part in _PARTS:
         with atomic_path(here / f"{part}.safetensors") as temporary:
             save_file({name: value.contiguous() for name, value in getattr(state, part).items()}, temporary)
-    record = {"step": state.step, "folder": here.name, "seconds": state.seconds, "identity": state.identity}
+    record = {
+        "step": state.step,
+        "folder": here.name,
+        "seconds": state.seconds,
+        "hardware": state.hardware,
+        "identity": state.identity,
+    }
     write_bytes(folder / _POINTER, (json.dumps(record, indent=2) + "\n").encode())
     for other in folder.glob("step-*"):
         if other != here:
@@ -56,10 +75,13 @@ def load_state(folder: Path, device: torch.device) -> TrainingState | None:
         record = json.loads(pointer.read_text())
         here = folder / record["folder"]
         parts = {part: load_file(here / f"{part}.safetensors", device=str(device)) for part in _PARTS}
-        return TrainingState(int(record["step"]), **parts, seconds=record["seconds"], identity=record["identity"])
-    except (OSError, ValueError, KeyError, SafetensorError) as error:
+        step, seconds, identity = int(record["step"]), float(record["seconds"]), dict(record["identity"])
+        images = step * int(identity["batch_size"])
+        hardware = dict(record.get("hardware") or {_UNKNOWN: {"images": images, "seconds": seconds}})
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(
-            f"the training state cannot be read: {error}",
-            remedy="Remove the folder to start again, or put the missing file back.",
+            f"the training state cannot be read: {type(error).__name__}: {error}",
+            remedy="Put the missing file back, or remove the folder to start again.",
             where=str(pointer),
         ) from error
+    return TrainingState(step, **parts, seconds=seconds, hardware=hardware, identity=identity)
