@@ -51,6 +51,10 @@ class Frame(ABC):
     def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
         """Standard deviation (d,) of y_end given y_start for Gaussian data: the covariance carried along."""
 
+    def span_diffusion(self, start: Marginal, middle: Marginal, end: Marginal, eta: float) -> Tensor:
+        """a (d,) that stands for a whole span: that of the middle, where the drift is frozen too."""
+        return self.diffusion(middle, eta)
+
 
 class RawFrame(Frame):
     """y = x: B is the whole drift, kappa = 0.
@@ -143,6 +147,52 @@ class WhitenedFrame(Frame):
     def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
         """sqrt(1 - decay^2): y stays standard normal when the data are Gaussian."""
         return (1.0 - self.decay(start, end, eta).square()).clamp_min(0.0).sqrt()
+
+    def span_diffusion(self, start: Marginal, middle: Marginal, end: Marginal, eta: float) -> Tensor:
+        """The mean of a = kappa over the span, -log(decay) / length: consistent with the exact linear flow."""
+        return -self.decay(start, end, eta).log() / (end.rho - start.rho)
+
+
+class WithoutLinearPart(Frame):
+    """The coordinates of ``inner``, but kappa = 0: the excess drift is the whole drift B - kappa y.
+
+    Nothing is solved in closed form then; a kernel has to carry the linear part of the dynamics too. In the raw frame,
+    whose kappa is 0, it is the frame itself. What the coordinates do stays: with eta = 0 the whitened frame has kappa
+    = 0 as well, and its Gaussian part is the change of coordinates, which only the raw frame leaves out.
+    ``noise_scale`` is still the conditional covariance of Gaussian data.
+    """
+
+    def __init__(self, inner: Frame) -> None:
+        self.inner = inner
+
+    def encode(self, x: Tensor, at: Marginal) -> Tensor:
+        """That of ``inner``, as are ``decode``, ``diffusion`` and ``noise_scale``."""
+        return self.inner.encode(x, at)
+
+    def decode(self, y: Tensor, at: Marginal) -> Tensor:
+        """x of y."""
+        return self.inner.decode(y, at)
+
+    def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
+        """B - kappa y. Cost that of ``inner`` and of one more ``encode``."""
+        linear = self.inner.decay_rate(at, eta) * self.inner.encode(x, at)
+        return self.inner.excess_drift(x, denoised, at, eta) - linear
+
+    def decay_rate(self, at: Marginal, eta: float) -> Tensor:
+        """0."""
+        return torch.zeros_like(self.inner.decay_rate(at, eta))
+
+    def decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """1."""
+        return torch.ones_like(self.inner.decay(start, end, eta))
+
+    def diffusion(self, at: Marginal, eta: float) -> Tensor:
+        """The diagonal of the diffusion matrix."""
+        return self.inner.diffusion(at, eta)
+
+    def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """Standard deviation of y_end given y_start for Gaussian data."""
+        return self.inner.noise_scale(start, end, eta)
 
 
 FRAMES: dict[str, type[RawFrame] | type[WhitenedFrame]] = {"raw": RawFrame, "whitened": WhitenedFrame}

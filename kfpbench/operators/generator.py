@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from kfpbench.errors import ParameterError
+from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.frames import FRAMES, Frame
@@ -33,6 +33,11 @@ class GeneratorOptions:
     ``segments`` hops. ``frame``: ``raw`` pixels or ``whitened`` coordinates. ``points`` is the number N of points
     x_i ~ p_t at which the drift is evaluated: the setup's NFE is N for each operator. ``time_width`` is half the length
     of the span in the coordinate s of ``augmented`` time, beside state coordinates y of unit scale.
+
+    ``centres`` says where kernel sections stand: at the ``noised`` points themselves, or at the ``training`` rows that
+    these were made from, scaled and without their noise, c_j = y(alpha x_0j). Eigensolvers that take other centres than
+    the points: dense, nystrom; the others refuse. Raises CapabilityError for ``training`` with ``augmented`` time,
+    whose points belong to different instants, ParameterError for other impossible values.
     """
 
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
@@ -41,6 +46,7 @@ class GeneratorOptions:
     frame: Literal["raw", "whitened"] = "whitened"
     points: Annotated[int, Field(ge=2)] = 1000
     time_width: Annotated[float, Field(gt=0)] = 1.0
+    centres: Literal["noised", "training"] = "noised"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.eta <= 1.0:
@@ -53,6 +59,14 @@ class GeneratorOptions:
             )
         if not 0.0 < self.time_width < math.inf:
             raise ParameterError("operator: bad time_width", got=self.time_width, allowed="a positive number")
+        if self.centres not in ("noised", "training"):
+            raise ParameterError("operator: unknown centres", got=self.centres, allowed="noised, training")
+        if self.centres == "training" and self.time == "augmented":
+            raise CapabilityError(
+                "operator: in augmented time the points belong to different instants, and so would training centres",
+                got="centres training, time augmented",
+                allowed="centres noised, or time frozen or piecewise",
+            )
         if self.segments < 1 or self.points < 2:
             raise ParameterError(
                 "operator: at least 1 segment and 2 points are needed", got=(self.segments, self.points)
@@ -135,4 +149,8 @@ def freeze(
     excess = frame.excess_drift(x, denoised, at, options.eta).double()
     drift = excess - frame.decay_rate(at, options.eta).double() * y
     diffusion = Diffusion.constant(frame.diffusion(at, options.eta).double())
-    return FrozenGenerator(GalerkinPencil.uniform(y, drift, diffusion), excess)
+    pencil = GalerkinPencil.uniform(y, drift, diffusion)
+    if options.centres == "training":
+        distinct = torch.as_tensor(rows[np.unique(chosen)], device=problem.device, dtype=problem.dtype)
+        pencil = replace(pencil, centres=frame.encode(at.alpha * distinct, at).double())
+    return FrozenGenerator(pencil, excess)

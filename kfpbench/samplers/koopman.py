@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from kfpbench.data.moments import moments_memory
-from kfpbench.eigensolvers.basis import Expansion
 from kfpbench.eigensolvers.eigenpairs import Eigenpairs, Eigensolver
-from kfpbench.errors import CapabilityError, NumericalError, ParameterError
+from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.operators.augmented import TimeCoordinate, augment
-from kfpbench.operators.frames import FRAMES, Frame
+from kfpbench.operators.frames import FRAMES, Frame, WithoutLinearPart
 from kfpbench.operators.generator import FrozenGenerator, GeneratorOptions, Segment, freeze, segments
 from kfpbench.operators.pencil import require_smooth
 from kfpbench.protocols import Backend, Kernel, Problem, ProblemSize
 from kfpbench.registry import resolve
+from kfpbench.samplers.conditional_noise import (
+    COVARIANCES,
+    EXACT_DIRECTIONS,
+    PROBES,
+    ConditionalNoise,
+    Covariance,
+    NoiseScale,
+    Solved,
+)
+from kfpbench.samplers.displacement import COLUMNS, AugmentedDisplacement, Displacement, expand_displacement
 
 _DEFAULT_OPERATOR = GeneratorOptions()
-_COLUMNS = 256  # coordinates whose complex coefficients are in memory at a time
-_BEYOND = 0.5  # of its range at the fitted points: how far a displacement may go beyond it
-_ROUNDING = 1e-4  # of the points' standard deviation; beyond it a segment is evaluated in float64
+_BY_KERNEL = ("kernel", "kernel_mean")
 
 
 class Koopman:
     """y_end = m y + sum_k phi_k(y) c_k + s xi over each segment, phi_k the generator's eigenfunctions.
 
-    m is the exact linear flow of the frame, s the conditional standard deviation of its Gaussian part (0 for eta = 0),
+    m is the exact linear flow of the frame, s the conditional standard deviation (none for eta = 0),
 
         c_k = D e^(-kappa D) varphi_1((lambda_k + kappa) D) <psi_k, B>,  varphi_1(z) = (e^z - 1) / z,
 
     is the exact integral of the mean excess drift B under the frozen operator over the segment's length D; with
-    kappa = 0 it is the displacement D varphi_1(D L) b. ``rank`` keeps the slowest eigenpairs, the constant function
-    among them, a conjugate pair whole: null keeps all, 0 none, which in the whitened frame with eta = 0 is the
-    closed-form Gaussian sampler.
+    kappa = 0 it is the displacement D varphi_1(D L) b.
+
+    The kernel part and the Gaussian part are switched apart. ``rank`` keeps the slowest eigenpairs, the constant
+    function among them, a conjugate pair whole: null keeps all, 0 none, which leaves the Gaussian part alone, in the
+    whitened frame with eta = 0 the closed-form Gaussian sampler. ``linear`` none leaves the kernel part alone: m = 1,
+    kappa = 0, and B is the whole drift, B - kappa y; with eta = 0 the Gaussian part is the whitened frame's own change
+    of coordinates, which frame: raw leaves out.
+
+    ``covariance``, for eta > 0, is where s comes from: ``gaussian``, that of Gaussian data with the training rows'
+    moments; ``kernel``, the frozen operator's own, a function of the state (kfpbench.samplers.conditional_noise), at
+    the price of a second expansion; ``kernel_mean``, its mean over the points, the same for every state, for dimensions
+    in which the function is not to be had; ``none``: conditional means alone, which lose variance.
 
     Setup: N x segments score evaluations and one eigenproblem a segment. Sampling: no score evaluation, O(N d) for each
     image and segment. Source: Wu and Kawahara, Entropy 28(3):290 (2026), for the idea; the formulas are this project's.
@@ -48,6 +63,12 @@ class Koopman:
         {"operator": GeneratorOptions(segments=2, points=40)},
         {"operator": GeneratorOptions(segments=2, points=40, eta=1.0)},
         {"operator": GeneratorOptions(time="augmented", segments=2, points=60)},
+        {"operator": GeneratorOptions(segments=2, points=40, eta=1.0), "covariance": "kernel"},
+        {
+            "operator": GeneratorOptions(segments=2, points=40, eta=0.5, centres="training"),
+            "covariance": "kernel_mean",
+            "linear": "none",
+        },
     )
 
     def __init__(
@@ -57,70 +78,93 @@ class Koopman:
         backend: Backend | str = "dense",
         operator: GeneratorOptions = _DEFAULT_OPERATOR,
         rank: Annotated[int, Field(ge=0)] | None = None,
+        linear: Literal["gaussian", "none"] = "gaussian",
+        covariance: Covariance = "gaussian",
     ) -> None:
         if rank is not None and rank < 0:
             raise ParameterError("koopman: rank must not be negative", got=rank, allowed="null, or 0 and more")
+        if linear not in ("gaussian", "none"):
+            raise ParameterError("koopman: unknown linear part", got=linear, allowed="gaussian, none")
+        if covariance not in COVARIANCES:
+            raise ParameterError("koopman: unknown covariance", got=covariance, allowed=", ".join(COVARIANCES))
         self.kernel: Kernel = resolve("kernels", kernel)
         self.eigensolver: Eigensolver = resolve("eigensolvers", eigensolver)
         self.backend: Backend = resolve("backends", backend)
         self.operator = operator
         self.rank = rank
+        self.linear = linear
+        self.covariance: Covariance = covariance
 
     def fit(self, problem: Problem) -> FittedKoopman:
         """Evaluate the drift, solve one eigenproblem a segment, fold the coefficients. Raises NumericalError."""
         if self.rank != 0:  # before any score is evaluated
             self._require_whole_operator()
             require_smooth(self.kernel, 2 if self.operator.eta > 0 else 1, problem.dataset.dimension)
-        frame = FRAMES[self.operator.frame](problem.dataset, problem.device, problem.dtype)
-        spans, eta = segments(problem, self.operator), self.operator.eta
+        frame: Frame = FRAMES[self.operator.frame](problem.dataset, problem.device, problem.dtype)
+        if self.linear == "none":
+            frame = WithoutLinearPart(frame)
+        spans = segments(problem, self.operator)
         if self.rank == 0:
-            displacements: list[Displacement | AugmentedDisplacement | None] = [None] * len(spans)
+            steps = [self._step(frame, span, None, None, problem.dtype) for span in spans]
         elif self.operator.time == "augmented":
-            displacements = [*self._augmented(problem, frame, spans)]
+            steps = self._augmented(problem, frame, spans)
         else:
-            displacements = [self._displacement(problem, frame, span, draw) for draw, span in enumerate(spans)]
-        steps = []
-        for segment, displacement in zip(spans, displacements, strict=True):
-            steps.append(
-                Step(
-                    segment,
-                    frame.decay(segment.start, segment.end, eta),
-                    frame.noise_scale(segment.start, segment.end, eta) if eta > 0 else None,
-                    displacement,
-                )
-            )
+            steps = [self._piece(problem, frame, span, draw) for draw, span in enumerate(spans)]
         return FittedKoopman(frame, steps, problem.dtype)
 
-    def _displacement(self, problem: Problem, frame: Frame, segment: Segment, draw: int) -> Displacement:
-        frozen = freeze(problem, self.operator, frame, segment.middle, draw)
+    def _piece(self, problem: Problem, frame: Frame, span: Segment, draw: int) -> Step:
+        frozen = freeze(problem, self.operator, frame, span.middle, draw)
         pairs = self._pairs(frozen)
-        decay = frame.decay(segment.start, segment.end, self.operator.eta).double()
-        return expand_displacement(pairs, frozen, segment.length, decay, problem.dtype)
+        decay = frame.decay(span.start, span.end, self.operator.eta).double()
+        displacement = expand_displacement(pairs, frozen, span.length, decay, problem.dtype)
+        return self._step(frame, span, displacement, Solved(frozen, pairs), problem.dtype)
+
+    def _step(
+        self,
+        frame: Frame,
+        span: Segment,
+        displacement: Displacement | AugmentedDisplacement | None,
+        solved: Solved | None,
+        dtype: torch.dtype,
+    ) -> Step:
+        eta = self.operator.eta
+        scale, diagnostics = COVARIANCES[self.covariance if eta > 0 else "none"](frame, span, eta, solved, dtype)
+        told = {**(displacement.diagnostics if displacement else {}), **diagnostics}
+        return Step(span, frame.decay(span.start, span.end, eta), scale, displacement, told)
 
     def _require_whole_operator(self) -> None:
         """Raise CapabilityError where augmented time meets a few eigenpairs: they are no approximation of it.
 
         The operator of augmented time is far from normal (time only moves on): its slowest pairs alone say nothing.
         """
-        partial = getattr(self.eigensolver, "partial", False)
-        if self.operator.time == "augmented" and (self.rank is not None or partial):
+        if self.operator.time != "augmented":
+            return
+        if self.rank is not None or getattr(self.eigensolver, "partial", False):
             raise CapabilityError(
                 "koopman: augmented time needs all eigenpairs",
                 got=f"rank {self.rank}" if self.rank is not None else type(self.eigensolver).__name__,
                 allowed="rank null (or 0), and an eigensolver that finds all pairs",
                 remedy="Limit the functions by the eigensolver's max_rank, or take time: piecewise.",
             )
+        if self.covariance in _BY_KERNEL and self.operator.eta > 0:
+            raise CapabilityError(
+                "koopman: a kernel covariance needs points of the span's own instant, augmented time has all instants'",
+                got=f"covariance {self.covariance}",
+                allowed="none, gaussian",
+                remedy="Take time: piecewise, or covariance: gaussian.",
+            )
 
-    def _augmented(self, problem: Problem, frame: Frame, spans: list[Segment]) -> list[AugmentedDisplacement]:
+    def _augmented(self, problem: Problem, frame: Frame, spans: list[Segment]) -> list[Step]:
         time = TimeCoordinate.spanning(spans, self.operator.time_width)
         generator = augment(problem, self.operator, frame, spans, time)
         pairs = self._pairs(generator)
-        displacements = []
+        steps = []
         for span in spans:
             decay = frame.decay(span.start, span.end, self.operator.eta).double()
             moved = expand_displacement(pairs, generator, span.length, decay, problem.dtype)
-            displacements.append(AugmentedDisplacement(moved, time, span.start.rho))
-        return displacements
+            displacement = AugmentedDisplacement(moved, time, span.start.rho)
+            steps.append(self._step(frame, span, displacement, None, problem.dtype))
+        return steps
 
     def _pairs(self, generator: FrozenGenerator) -> Eigenpairs:
         pairs = self.eigensolver.solve(generator.pencil, self.kernel, self.backend, self.rank)
@@ -135,103 +179,30 @@ class Koopman:
         if self.rank == 0:
             return moments + size.itemsize * (frame + batch)
         points = self.operator.points
-        steps = self.operator.span_count * 2 * points * size.dimension + points * size.batch
-        folding = 2 * points * size.dimension + 8 * points * min(_COLUMNS, size.dimension)
+        by_kernel = self.covariance in _BY_KERNEL and self.operator.eta > 0
+        tables = 3 if self.covariance == "kernel" and by_kernel else 2  # centres, and one or two sets of weights
+        steps = self.operator.span_count * tables * points * size.dimension + points * size.batch
+        folding = 2 * points * size.dimension + 8 * points * min(COLUMNS, size.dimension)
+        if by_kernel:
+            directions = size.dimension if size.dimension <= EXACT_DIRECTIONS else PROBES
+            folding += points * (directions * (points + size.dimension) + size.dimension)
         eigenproblem = self.eigensolver.working_memory(points, size.dimension, self.rank, 8, self.backend)
         return int(moments + size.itemsize * (frame + batch) + 8 * (steps + folding) + eigenproblem)
 
 
 @dataclass(frozen=True)
-class Displacement:
-    """sum_k phi_k(y) c_k folded into one expansion of the eigensolver's basis: one GEMM chain a batch.
-
-    Its coordinates are held within half their range beyond the least and the largest at the fitted points: where a
-    sample has left them, kernels extrapolate, and a few such rows would leave for good. It may be evaluated in a wider
-    dtype than that of y: large coefficients of both signs cancel in ill-conditioned expansions (many points, few
-    dimensions), where float32 would leave little but rounding.
-    """
-
-    expansion: Expansion
-    low: Tensor  # (d,)
-    high: Tensor  # (d,)
-    diagnostics: dict[str, Any]
-
-    def __call__(self, y: Tensor) -> Tensor:
-        """The displacement at y (n, d). Cost O(n M d) for M centres."""
-        return self.expansion(y).clamp(self.low, self.high)
-
-
-@dataclass(frozen=True)
-class AugmentedDisplacement:
-    """A displacement of the operator on (y, s), for states at one instant."""
-
-    inner: Displacement
-    time: TimeCoordinate
-    rho: float
-
-    @property
-    def diagnostics(self) -> dict[str, Any]:
-        """Those of the eigenproblem."""
-        return self.inner.diagnostics
-
-    def __call__(self, y: Tensor) -> Tensor:
-        """The displacement of y (n, d) at that instant. Cost O(n M d) for M centres."""
-        return self.inner(self.time.append(y, self.rho))
-
-
-def expand_displacement(
-    pairs: Eigenpairs, frozen: FrozenGenerator, length: float, decay: Tensor, dtype: torch.dtype
-) -> Displacement:
-    """Fold the eigen-expansion of the mean displacement over a span into the basis.
-
-    decay (d,) is the linear flow over the span. In ``dtype``, or in float64 where the rounding of the basis functions,
-    eps in each term, would add up to more than 1e-4 standard deviations of the points. Raises NumericalError when the
-    expansion is not finite.
-    """
-    coefficients = pairs.coefficients(frozen.excess)  # (K, d)
-    rates = -decay.log() / length  # (d,): the constant kappa with the exact linear flow
-    blocks = []
-    for columns in torch.arange(len(rates), device=rates.device).split(_COLUMNS):
-        exponent = (pairs.values[:, None] + rates[columns]) * length  # (K, columns)
-        weighted = coefficients[:, columns] * _varphi_1(exponent) * (length * decay[columns])
-        blocks.append((pairs.right @ weighted).real)
-    folded = torch.cat(blocks, dim=1)  # (r, d)
-    expansion = pairs.basis.combine(folded)
-    norm = expansion.coefficient_norm
-    growth = float(torch.exp(pairs.values.real.max() * length)) if len(pairs.values) else 1.0
-    if not bool(torch.isfinite(folded).all()) or not math.isfinite(norm):
-        raise NumericalError(
-            "the displacement of a segment is not finite",
-            got=f"largest growth factor {growth:.1e}",
-            remedy="Use more segments, a larger ridge, or a smaller rank.",
-        )
-    spread = float(frozen.pencil.points.std(dim=0).max())
-    wide = dtype if torch.finfo(dtype).eps * norm <= _ROUNDING * spread else torch.float64
-    diagnostics = {**pairs.diagnostics, "kept": len(pairs.values), "largest_growth": growth}
-    diagnostics["doubtful"] = sum(bool(flag) for flag in pairs.flags)
-    diagnostics["evaluated_in"] = str(wide).removeprefix("torch.")
-    fitted = pairs.on_points @ folded  # (N, d)
-    low, high = fitted.amin(0), fitted.amax(0)
-    margin = _BEYOND * (high - low)
-    return Displacement(expansion.to(wide), (low - margin).to(dtype), (high + margin).to(dtype), diagnostics)
-
-
-def _varphi_1(z: Tensor) -> Tensor:
-    """(e^z - 1) / z for complex z, by its Taylor series near 0, where the quotient cancels."""
-    small = z.abs() < 1e-3
-    safe = torch.where(small, torch.ones_like(z), z)
-    series = 1.0 + z / 2.0 + z * z / 6.0 + z * z * z / 24.0
-    return torch.where(small, series, (torch.exp(safe) - 1.0) / safe)
-
-
-@dataclass(frozen=True)
 class Step:
-    """One segment of a fitted sampler: linear flow (d,), noise scale (d,) or None, displacement or None at rank 0."""
+    """One segment of a fitted sampler: linear flow (d,), noise scale, displacement or None at rank 0."""
 
     segment: Segment
     decay: Tensor
-    noise_scale: Tensor | None
+    noise_scale: NoiseScale
     displacement: Displacement | AugmentedDisplacement | None
+    diagnostics: dict[str, Any]
+
+    def scale_at(self, y: Tensor) -> Tensor | None:
+        """The conditional standard deviation at y (n, d): (n, d), or (d,) for every state alike, or none."""
+        return self.noise_scale(y) if isinstance(self.noise_scale, ConditionalNoise) else self.noise_scale
 
 
 @dataclass(frozen=True)
@@ -247,19 +218,14 @@ class FittedKoopman:
         first, last = self.steps[0].segment.start, self.steps[-1].segment.end
         y = self.frame.encode(first.sigma * noise.normal(0), first)
         for draw, step in enumerate(self.steps, start=1):
-            moved = step.decay * y
+            moved, scale = step.decay * y, step.scale_at(y)
             if step.displacement is not None:
                 moved = moved + step.displacement(y)
-            if step.noise_scale is not None:
-                moved = moved + step.noise_scale * noise.normal(draw)
+            if scale is not None:
+                moved = moved + scale * noise.normal(draw)
             y = moved
         return self.frame.decode(y, last)
 
     def describe(self) -> dict[str, Any]:
-        """Diagnostics of every segment's eigenproblem."""
-        return {
-            "segments": [
-                {"sigma": step.segment.middle.sigma, **(step.displacement.diagnostics if step.displacement else {})}
-                for step in self.steps
-            ]
-        }
+        """Diagnostics of every segment's eigenproblem and of its conditional covariance."""
+        return {"segments": [{"sigma": step.segment.middle.sigma, **step.diagnostics} for step in self.steps]}

@@ -56,8 +56,19 @@ class RecordingStream(NoiseStream):
     def normal(self, draw: int) -> torch.Tensor:
         rows = super().normal(draw)
         given = self.__dict__.setdefault("given", {})
-        given.update({(draw, index): row for index, row in zip(self.indices.tolist(), rows, strict=True)})
+        number = self.first_draw + draw
+        given.update({(number, index): row for index, row in zip(self.indices.tolist(), rows, strict=True)})
         return rows
+
+    def after(self, draws: int) -> NoiseStream:
+        return self._sharing(super().after(draws))
+
+    def select(self, rows: torch.Tensor) -> NoiseStream:
+        return self._sharing(super().select(rows))
+
+    def _sharing(self, part: NoiseStream) -> NoiseStream:
+        part.__dict__["given"] = self.__dict__.setdefault("given", {})
+        return part
 
 
 @pytest.fixture(scope="module")
