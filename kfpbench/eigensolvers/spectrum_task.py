@@ -145,6 +145,6 @@ class SpectrumTask:
     def working_memory(self, size: ProblemSize) -> int:
         """Bytes: the frame, and one eigenproblem in float64: Gram matrices and complex eigenvectors, at full rank."""
         points = self.operator.points
-        frame = size.dimension**2 if self.operator.frame == "whitened" else size.dimension
+        frame = size.dimension**2 if self.operator.frame != "raw" else size.dimension
         solving = self.eigensolver.working_memory(points, size.dimension, self.n_eigs, 8, self.backend)
         return int(8 * frame + solving)

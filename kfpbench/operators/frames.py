@@ -19,6 +19,8 @@ from kfpbench.data.dataset import Dataset
 from kfpbench.data.moments import training_moments
 from kfpbench.operators.marginal import Marginal
 
+_LEAST_VARIANCE = 1e-12  # of the largest
+
 
 class Frame(ABC):
     """Coordinates y of the state x at a marginal, shapes (n, d)."""
@@ -153,6 +155,59 @@ class WhitenedFrame(Frame):
         return -self.decay(start, end, eta).log() / (end.rho - start.rho)
 
 
+class PosteriorFrame(WhitenedFrame):
+    """y = U^T (D_G(x) - mu), D_G(x) = mu + U (alpha lam / S) U^T (x - alpha mu) the posterior mean of Gaussian data.
+
+    It is W times the whitened coordinates, W = lam / (lam + (sigma / alpha)^2)^(1/2): directions that the noise hides
+    shrink, so that distances, and with them kernels, see the signal alone; at sigma = 0 they are distances of data.
+    The excess drift is W times the whitened one, and W's own growth is linear, so it is solved exactly: kappa is that
+    of the whitened frame less d log W / d rho = (sigma / alpha)^2 / (lam + (sigma / alpha)^2). Rank 0 with eta = 0 is
+    the closed-form Gaussian sampler here too.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
+        super().__init__(dataset, device, dtype)
+        # an axis without variance is never seen: a tiny one keeps W invertible
+        self.variances = self.variances.clamp_min(_LEAST_VARIANCE * float(self.variances.max()))
+
+    def _weight(self, at: Marginal) -> Tensor:
+        return self.variances / (self.variances + at.squared_ratio).sqrt()
+
+    def encode(self, x: Tensor, at: Marginal) -> Tensor:
+        """(alpha lam / S) U^T (x - alpha mu). Cost O(n d^2)."""
+        return super().encode(x, at) * self._weight(at)
+
+    def decode(self, y: Tensor, at: Marginal) -> Tensor:
+        """Alpha mu + U (S / (alpha lam)) y. Cost O(n d^2)."""
+        return super().decode(y / self._weight(at), at)
+
+    def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
+        """W times that of the whitened frame. Cost O(n d^2)."""
+        return super().excess_drift(x, denoised, at, eta) * self._weight(at)
+
+    def decay_rate(self, at: Marginal, eta: float) -> Tensor:
+        """eta^2 sigma^2 / S - (sigma / alpha)^2 / (lam + (sigma / alpha)^2)."""
+        return super().decay_rate(at, eta) - at.squared_ratio / (self.variances + at.squared_ratio)
+
+    def decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """That of the whitened frame times W_end / W_start."""
+        return super().decay(start, end, eta) * (self._weight(end) / self._weight(start))
+
+    def diffusion(self, at: Marginal, eta: float) -> Tensor:
+        """W^2 eta^2 sigma^2 / S."""
+        return super().decay_rate(at, eta) * self._weight(at).square()
+
+    def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """W_end times that of the whitened frame."""
+        whitened = super().decay(start, end, eta)
+        return (1.0 - whitened.square()).clamp_min(0.0).sqrt() * self._weight(end)
+
+    def span_diffusion(self, start: Marginal, middle: Marginal, end: Marginal, eta: float) -> Tensor:
+        """The whitened frame's mean of a over the span times W^2 at its middle."""
+        whitened = -super().decay(start, end, eta).log() / (end.rho - start.rho)
+        return whitened * self._weight(middle).square()
+
+
 class WithoutLinearPart(Frame):
     """The coordinates of ``inner``, but kappa = 0: the excess drift is the whole drift B - kappa y.
 
@@ -195,4 +250,8 @@ class WithoutLinearPart(Frame):
         return self.inner.noise_scale(start, end, eta)
 
 
-FRAMES: dict[str, type[RawFrame] | type[WhitenedFrame]] = {"raw": RawFrame, "whitened": WhitenedFrame}
+FRAMES: dict[str, type[RawFrame] | type[WhitenedFrame]] = {
+    "raw": RawFrame,
+    "whitened": WhitenedFrame,
+    "posterior": PosteriorFrame,
+}

@@ -30,7 +30,8 @@ class GeneratorOptions:
     ``eta`` 0 is the probability-flow ODE's transport operator, 1 the reverse SDE's generator. ``time``: ``frozen`` uses
     one operator for the whole span, ``piecewise`` one for each of ``segments`` spans of equal length in
     log(sigma / alpha), frozen at its midpoint, ``augmented`` one operator on (x, t) which carries the state over
-    ``segments`` hops. ``frame``: ``raw`` pixels or ``whitened`` coordinates. ``points`` is the number N of points
+    ``segments`` hops. ``frame``: ``raw`` pixels, ``whitened`` coordinates, or those of the Gaussian ``posterior`` mean,
+    whose distances see the signal alone (kfpbench.operators.frames). ``points`` is the number N of points
     x_i ~ p_t at which the drift is evaluated: the setup's NFE is N for each operator. ``time_width`` is half the length
     of the span in the coordinate s of ``augmented`` time, beside state coordinates y of unit scale.
 
@@ -43,7 +44,7 @@ class GeneratorOptions:
     eta: Annotated[float, Field(ge=0, le=1)] = 0.0
     time: Literal["frozen", "piecewise", "augmented"] = "piecewise"
     segments: Annotated[int, Field(ge=1, le=10_000)] = 8
-    frame: Literal["raw", "whitened"] = "whitened"
+    frame: Literal["raw", "whitened", "posterior"] = "whitened"
     points: Annotated[int, Field(ge=2)] = 1000
     time_width: Annotated[float, Field(gt=0)] = 1.0
     centres: Literal["noised", "training"] = "noised"

@@ -181,7 +181,7 @@ class Density:
         """Bytes: the frame, particles and a batch; with rank > 0 one eigenproblem and the basis on the particles."""
         d, points = size.dimension, self.operator.points
         count = points if self.particles is None else self.particles
-        rotated = self.operator.frame == "whitened" or self.smoothing == "local_low_rank"
+        rotated = self.operator.frame != "raw" or self.smoothing == "local_low_rank"
         frame = moments_memory(d) + 3 * 8 * d**2 if rotated else size.itemsize * d
         local = self.smoothing == "local_low_rank"
         rank = min(self.components, d)

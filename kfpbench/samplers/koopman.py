@@ -172,9 +172,9 @@ class Koopman:
 
     def working_memory(self, size: ProblemSize) -> int:
         """Bytes: the frame, three batches, and with rank > 0 the steps and one eigenproblem, both at most float64."""
-        whitened = self.operator.frame == "whitened"
-        moments = moments_memory(size.dimension) if whitened else 0
-        frame = size.dimension**2 if whitened else size.dimension
+        rotated = self.operator.frame != "raw"
+        moments = moments_memory(size.dimension) if rotated else 0
+        frame = size.dimension**2 if rotated else size.dimension
         batch = 3 * size.batch * size.dimension
         if self.rank == 0:
             return moments + size.itemsize * (frame + batch)
