@@ -64,8 +64,15 @@ class FittedClosedFormDenoiser:
 
     def sample(self, noise: NoiseStream) -> Tensor:
         """x at t_min (n, d), from the draws 0 (the start) and 1 (the noise of t_min)."""
+        return self._finish(self.start.sample(noise), noise)
+
+    def integrate(self, x: Tensor, noise: NoiseStream) -> Tensor:
+        """x at t_min from x (n, d) at t_max, with draw 1 of the stream."""
+        return self._finish(self.start.integrate(x, noise), noise)
+
+    def _finish(self, x: Tensor, noise: NoiseStream) -> Tensor:
         process, t = self.process, self.handover
-        denoised = self.denoiser.denoise(self.start.sample(noise), process.alpha(t), process.sigma(t))
+        denoised = self.denoiser.denoise(x, process.alpha(t), process.sigma(t))
         return process.alpha(process.t_min) * denoised + process.sigma(process.t_min) * noise.normal(1)
 
     def describe(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize, Process
+from kfpbench_baselines.integrator import NOISE_BYTES
 from kfpbench_baselines.schedules import check_grid, time_grid
 
 _WHERE = "diffusers_scheduler"
@@ -75,8 +76,8 @@ class DiffusersScheduler:
         return fitted
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: ten batches, for the history of a multistep method of order 4 and what a step makes of it."""
-        return 10 * size.itemsize * size.batch * size.dimension
+        """Bytes: ten batches, for the history of a method of order 4 and what a step makes of it, and their noise."""
+        return (10 * size.itemsize + NOISE_BYTES) * size.batch * size.dimension
 
 
 @dataclass(frozen=True)

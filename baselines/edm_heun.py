@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem
 from kfpbench_baselines.integrator import FittedIntegrator, Integrator
+from kfpbench_baselines.probability_flow import scaled_velocity
 
 
 class EDMHeun(Integrator):
@@ -37,19 +39,11 @@ class FittedEDMHeun(FittedIntegrator):
     def integrate(self, x: Tensor, noise: NoiseStream) -> Tensor:
         """x at t_min from x (n, d) at t_max."""
         process = self.problem.process
-        scaled = x / process.alpha(self.times[0])
-        for t, following in pairwise(self.times[:-1]):
-            step = self._ratio(following) - self._ratio(t)
-            slope = self._slope(scaled, t)
-            scaled = scaled + 0.5 * step * (slope + self._slope(scaled + step * slope, following))
-        t, last = self.times[-2:]
-        return process.alpha(last) * (scaled + (self._ratio(last) - self._ratio(t)) * self._slope(scaled, t))
-
-    def _ratio(self, t: float) -> float:
-        return self.problem.process.sigma(t) / self.problem.process.alpha(t)
-
-    def _slope(self, scaled: Tensor, t: float) -> Tensor:
-        """d(x / alpha) / d(sigma / alpha) = (x - alpha D) / sigma, shape (n, d); one score evaluation."""
-        alpha, sigma = self.problem.process.alpha(t), self.problem.process.sigma(t)
-        x = alpha * scaled
-        return (x - alpha * self.problem.score.denoise(x, alpha, sigma)) / sigma
+        levels = [math.exp(process.log_ratio(t)) for t in self.times]
+        y = x / process.alpha(self.times[0])
+        for level, following in pairwise(levels[:-1]):
+            step = following - level
+            slope = scaled_velocity(self.problem, y, level)
+            y = y + 0.5 * step * (slope + scaled_velocity(self.problem, y + step * slope, following))
+        level, last = levels[-2:]
+        return process.alpha(self.times[-1]) * (y + (last - level) * scaled_velocity(self.problem, y, level))

@@ -14,9 +14,11 @@ from kfpbench.errors import ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem
 from kfpbench_baselines.integrator import FittedIntegrator, Integrator, Rho, Steps
+from kfpbench_baselines.probability_flow import scaled_velocity
 from kfpbench_baselines.schedules import Schedule
 
 _MOST_CHURN = math.sqrt(2.0) - 1.0  # no more new noise than there is
+_ROUNDING = 1e-9  # relative: a level that equals s_min or s_max but for its making counts as inside
 
 
 class EDMStochastic(Integrator):
@@ -26,7 +28,8 @@ class EDMStochastic(Integrator):
         up      p = (1 + g) q_i,   y <- y + s_noise sqrt(p^2 - q_i^2) xi
         down    Heun's method on dy/dq = (y - D(y; q)) / q from p to q_(i+1); in the last interval Euler's
 
-    Noise brings p_t exactly to a higher level, so from the true marginal the law has the order of Heun's method, 2.
+    Noise brings p_t exactly to a higher level (s_noise = 1), so from the true marginal the law has the order of Heun's
+    method, 2.
     NFE = 2 steps - 1. Source: Karras et al. (2022), Algorithm 2; their last level is 0, here it is that of t_min. The
     defaults are their Table 5's for CIFAR-10 (VP).
     """
@@ -59,7 +62,8 @@ class EDMStochastic(Integrator):
         times, process = self.grid(problem), problem.process
         most = min(self.s_churn / self.steps, _MOST_CHURN)
         ratios = [math.exp(process.log_ratio(t)) for t in times]
-        churns = [most if self.s_min <= ratio <= self.s_max else 0.0 for ratio in ratios[:-1]]
+        low, high = self.s_min * (1.0 - _ROUNDING), self.s_max * (1.0 + _ROUNDING)
+        churns = [most if low <= ratio <= high else 0.0 for ratio in ratios[:-1]]
         return FittedEDMStochastic(problem, times, ratios, churns, self.s_noise)
 
 
@@ -73,19 +77,17 @@ class FittedEDMStochastic(FittedIntegrator):
 
     def integrate(self, x: Tensor, noise: NoiseStream) -> Tensor:
         """x at t_min from x (n, d) at t_max; draw i of the stream is the i-th step's noise, where it has any."""
-        process, score = self.problem.process, self.problem.score
-        # a score takes any alpha and sigma: alpha = 1 serves levels above that of t_max too, where churn may lead
+        process = self.problem.process
         y = x / process.alpha(self.times[0])
         for number, (ratio, following) in enumerate(pairwise(self.ratios), start=1):
             churn = self.churns[number - 1]
             raised = ratio * (1.0 + churn)
             if churn > 0:
                 y = y + self.s_noise * math.sqrt(raised**2 - ratio**2) * noise.normal(number)
-            slope = (y - score.denoise(y, 1.0, raised)) / raised
+            slope = scaled_velocity(self.problem, y, raised)  # churn may lead above the level of t_max
             step = following - raised
             reached = y + step * slope
             if number < len(self.churns):
-                correction = (reached - score.denoise(reached, 1.0, following)) / following
-                reached = y + 0.5 * step * (slope + correction)
+                reached = y + 0.5 * step * (slope + scaled_velocity(self.problem, reached, following))
             y = reached
         return process.alpha(self.times[-1]) * y

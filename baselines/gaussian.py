@@ -11,6 +11,7 @@ from torch import Tensor
 from kfpbench.data.moments import moments_memory, training_moments
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize, Process
+from kfpbench_baselines.integrator import NOISE_BYTES
 
 
 class ClosedFormGaussian:
@@ -37,8 +38,9 @@ class ClosedFormGaussian:
         return FittedGaussian(process, mean, transport)
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: the matrix, three batches, and the moments' making."""
-        return moments_memory(size.dimension) + size.itemsize * (size.dimension**2 + 3 * size.batch * size.dimension)
+        """Bytes: the matrix, three batches, the making of their noise and of the moments."""
+        batch = (3 * size.itemsize + NOISE_BYTES) * size.batch * size.dimension
+        return moments_memory(size.dimension) + size.itemsize * size.dimension**2 + batch
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class FittedGaussian:
 
     def sample(self, noise: NoiseStream) -> Tensor:
         """x at t_min (n, d), from draw 0 of the stream."""
+        return self.integrate(self.process.sigma(self.process.t_max) * noise.normal(0), noise)
+
+    def integrate(self, x: Tensor, noise: NoiseStream) -> Tensor:
+        """x at t_min from x (n, d) at t_max; draws nothing."""
         start, end = self.process.t_max, self.process.t_min
-        x = self.process.sigma(start) * noise.normal(0)
         return (x - self.process.alpha(start) * self.mean) @ self.transport + self.process.alpha(end) * self.mean
 
     def describe(self) -> dict[str, Any]:

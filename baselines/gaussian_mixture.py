@@ -20,6 +20,7 @@ from kfpbench.data.shared_cost import charge
 from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
+from kfpbench_baselines.integrator import NOISE_BYTES
 
 _WHERE = "gaussian_mixture"
 _BLOCK = 4096  # rows of one GEMM
@@ -125,9 +126,9 @@ class GaussianMixture:
         d, rank = size.dimension, min(self.rank, size.dimension)
         count = 10 if self.by == "class" else self.components
         blocks = count * (rank**2 + 2 * d)
-        fit = 4 * size.train * (rank + min(self.clustered, d)) + 12 * _BLOCK * d + 8 * 3 * blocks
-        held = size.itemsize * (d**2 + blocks + 4 * size.batch * d) + 8 * blocks
-        return max(moments_memory(d), held + max(fit, 0))
+        fit = 4 * size.train * (rank + 2 * min(self.clustered, d)) + 20 * _BLOCK * d + 8 * 3 * blocks
+        batch = (4 * size.itemsize + NOISE_BYTES) * size.batch * d
+        return max(moments_memory(d), size.itemsize * (d**2 + blocks) + 8 * blocks + batch + fit)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def _centred(rows: NDArray[np.float32], moments: Moments) -> Any:
 
 
 def _mixture(dataset: Dataset, moments: Moments, labels: NDArray[np.int64], rank: int) -> ClusterMixture:
-    """Shares, means and covariances of the clusters; products of blocks in float32, added up in float64."""
+    """Shares, means and covariances of the clusters; coordinates in float32, sums and covariances in float64."""
     names, which, counts = np.unique(labels, return_inverse=True, return_counts=True)
     count, d = len(names), dataset.dimension
     rank, basis = min(rank, d), moments.basis.astype(np.float32)
@@ -167,8 +168,12 @@ def _mixture(dataset: Dataset, moments: Moments, labels: NDArray[np.int64], rank
     variances = np.maximum(squares / counts[:, None] - means**2, 0.0)
     covariances = np.empty((count, rank, rank))
     for cluster in range(count):
-        rest = leading[which == cluster] - means[cluster, :rank].astype(np.float32)
-        covariances[cluster] = rest.T @ rest / counts[cluster]
+        members, covariance = np.flatnonzero(which == cluster), np.zeros((rank, rank))
+        for start in range(0, len(members), _BLOCK):
+            # in float64: rounding to float32 would turn a small variance negative, and sigma^2 at t_min may be less
+            rest = leading[members[start : start + _BLOCK]] - means[cluster, :rank]
+            covariance += rest.T @ rest
+        covariances[cluster] = covariance / counts[cluster]
     mixture = ClusterMixture(counts / counts.sum(), means, covariances, np.ascontiguousarray(variances[:, rank:]))
     for part in (mixture.weights, mixture.means, mixture.covariances, mixture.variances):
         part.setflags(write=False)  # they are shared

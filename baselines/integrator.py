@@ -15,6 +15,7 @@ from kfpbench_baselines.schedules import Schedule, check_grid, time_grid
 
 Steps = Annotated[int, Field(ge=1)]
 Rho = Annotated[float, Field(gt=0)]
+NOISE_BYTES = 32  # that a NoiseStream takes for each number while it draws it: words and Box-Muller are of 64 bits
 
 
 class Integrator(ABC):
@@ -40,8 +41,8 @@ class Integrator(ABC):
         """Lay the time grid of the problem's process."""
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: ``batches`` batches of rows."""
-        return self.batches * size.itemsize * size.batch * size.dimension
+        """Bytes, an upper bound: ``batches`` batches of rows, and the making of one batch of noise."""
+        return (self.batches * size.itemsize + NOISE_BYTES) * size.batch * size.dimension
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar
@@ -15,7 +14,8 @@ from torch import Tensor
 from kfpbench.errors import NumericalError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
-from kfpbench_baselines.integrator import FittedIntegrator
+from kfpbench_baselines.integrator import NOISE_BYTES, FittedIntegrator
+from kfpbench_baselines.probability_flow import scaled_velocity
 
 _MOST_STEPS = 1000  # tried by the pilot; a tolerance below the rounding would creep on for ever
 # nodes c_i, coefficients a_ij of the stages 2 to 6, and the weights b_i of the solution of order 5
@@ -107,26 +107,23 @@ class ProbabilityFlowRK45:
         return [first, *recorder.accepted[1:], last]
 
     def working_memory(self, size: ProblemSize) -> int:
-        """Bytes: six stages, the state and two more, of a batch or of the pilot rows (with dopri5's dense output)."""
-        return size.itemsize * size.dimension * max(9 * size.batch, 24 * self.pilot)
+        """Bytes: six stages, the state and four more, of a batch or of the pilot rows (with dopri5's dense output)."""
+        batch, pilot = size.batch * (11 * size.itemsize + NOISE_BYTES), 24 * self.pilot * size.itemsize
+        return size.dimension * max(batch, pilot)
 
 
 class _Recorder:
     """dy/du for the rising variable u = -q, and the levels at which accepted steps begin."""
 
     def __init__(self, problem: Problem) -> None:
-        self.slope = _slope(problem)
+        self.problem = problem
         self.accepted: list[float] = []
 
     def __call__(self, u: Tensor, y: Tensor) -> Tensor:
-        return -self.slope(y, -float(u))
+        return -scaled_velocity(self.problem, y, -float(u))
 
     def callback_accept_step(self, u: Tensor, y: Tensor, step: Tensor) -> None:
         self.accepted.append(-float(u))
-
-
-def _slope(problem: Problem) -> Callable[[Tensor, float], Tensor]:
-    return lambda y, level: (y - problem.score.denoise(y, 1.0, level)) / level
 
 
 @dataclass(frozen=True)
@@ -138,14 +135,15 @@ class FittedRK45(FittedIntegrator):
 
     def integrate(self, x: Tensor, noise: NoiseStream) -> Tensor:
         """x at t_min from x (n, d) at t_max."""
-        process, slope = self.problem.process, _slope(self.problem)
+        process = self.problem.process
         y = x / process.alpha(self.times[0])
         for level, following in pairwise(self.levels):
             step = following - level
             # the first stage is the last one of the step before, at the same point: evaluated once, here
-            stages = [slope(y, level)]
+            stages = [scaled_velocity(self.problem, y, level)]
             for node, row in zip(_NODES, _STAGES, strict=True):
-                stages.append(slope(y + step * _combine(row, stages), level + node * step))
+                reached = y + step * _combine(row, stages)
+                stages.append(scaled_velocity(self.problem, reached, level + node * step))
             y = y + step * _combine(_WEIGHTS, stages)
         return process.alpha(self.times[-1]) * y
 

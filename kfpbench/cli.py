@@ -250,11 +250,16 @@ def fetch(
 
 
 @app.command()
-def schema() -> None:
+def schema(
+    training: Annotated[bool, typer.Option("--training", help="Of training files (kfpbench train) instead.")] = False,
+) -> None:
     """Print the JSON Schema of suites with the parameters of all installed components, for editors."""
-    from kfpbench.suite.json_schema import suite_json_schema
+    if training:
+        from kfpbench.training.json_schema import training_json_schema as json_schema
+    else:
+        from kfpbench.suite.json_schema import suite_json_schema as json_schema
 
-    typer.echo(json.dumps(suite_json_schema(), indent=2))
+    typer.echo(json.dumps(json_schema(), indent=2))
 
 
 @app.command("ls")

@@ -33,7 +33,7 @@ def test_importing_the_package_is_light() -> None:
     assert not imported & {*HEAVY, "numpy", "typer", "pydantic"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["ls"], ["run", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["ls"], ["run", "--help"], ["train", "--help"]])
 def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
     program = f"from kfpbench.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit as end:\n"
     assert heavy_after(program + "    assert not end.code\nelse:\n    sys.exit('no exit')") == set()

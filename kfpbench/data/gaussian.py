@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from kfpbench.data.dataset import Dataset, Mixture, Reference
-from kfpbench.data.mixtures import Rows, Seed, _check_bounds, _draw
+from kfpbench.data.mixtures import Rows, Seed, draw_splits, require_positive
 from kfpbench.errors import ParameterError
 
 
@@ -38,7 +38,7 @@ class Gaussian:
         seed: Seed = 0,
     ) -> None:
         """Raises ParameterError when a parameter is out of range."""
-        _check_bounds(
+        require_positive(
             "gaussian",
             min(seed, law_seed),
             dimension=dimension,
@@ -73,4 +73,4 @@ class Gaussian:
         law = Mixture(np.ones(1), mean[None, :], (covariance + covariance.T)[None] / 2)
         source = f"Gaussian in {d} dimensions, variances {variances[0]:.3g} to {variances[-1]:.3g}"
         source += f", law seed {self.law_seed}"
-        return _draw("gaussian", source, law, (self.train, self.validation, self.test), self.seed)
+        return draw_splits("gaussian", source, law, (self.train, self.validation, self.test), self.seed)

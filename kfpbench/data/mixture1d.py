@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from kfpbench.data.dataset import Dataset, Mixture, Reference
-from kfpbench.data.mixtures import Rows, Seed, _check_bounds, _draw
+from kfpbench.data.mixtures import Rows, Seed, draw_splits, require_positive
 from kfpbench.errors import ParameterError
 
 Positives = Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)]
@@ -34,7 +34,7 @@ class LineMixture:
         seed: Seed = 0,
     ) -> None:
         """Raises ParameterError for lists of unequal lengths, or weights and deviations that are not positive."""
-        _check_bounds("mixture1d", seed, train=train, validation=validation, test=test)
+        require_positive("mixture1d", seed, train=train, validation=validation, test=test)
         lengths = len(weights), len(means), len(stds)
         if not (lengths[0] == lengths[1] == lengths[2] >= 1):
             raise ParameterError(
@@ -60,4 +60,4 @@ class LineMixture:
         weights = np.array(self.weights) / math.fsum(self.weights)
         law = Mixture(weights, np.array(self.means)[:, None], np.square(self.stds)[:, None, None])
         source = f"mixture of {len(weights)} Gaussians on the line"
-        return _draw("mixture1d", source, law, (self.train, self.validation, self.test), self.seed)
+        return draw_splits("mixture1d", source, law, (self.train, self.validation, self.test), self.seed)

@@ -35,7 +35,7 @@ class RingMixture:
         seed: Seed = 0,
     ) -> None:
         """Raises ParameterError when a parameter is not positive (the seed: negative)."""
-        _check_bounds(
+        require_positive(
             "gmm_ring",
             seed,
             modes=modes,
@@ -62,7 +62,7 @@ class RingMixture:
             covariances=np.tile(self.std**2 * np.eye(2), (self.modes, 1, 1)),
         )
         source = f"ring of {self.modes} Gaussians, radius {self.radius:g}, standard deviation {self.std:g}"
-        return _draw("gmm_ring", source, law, (self.train, self.validation, self.test), self.seed)
+        return draw_splits("gmm_ring", source, law, (self.train, self.validation, self.test), self.seed)
 
 
 class PlanarMixture:
@@ -85,7 +85,7 @@ class PlanarMixture:
         seed: Seed = 0,
     ) -> None:
         """Raises ParameterError when a parameter is not positive (the seeds: negative)."""
-        _check_bounds(
+        require_positive(
             "gmm2d", min(seed, law_seed), components=components, train=train, validation=validation, test=test
         )
         self.components, self.law_seed = components, law_seed
@@ -110,11 +110,14 @@ class PlanarMixture:
         covariances = (covariances + covariances.swapaxes(1, 2)) / 2  # symmetric to the last bit
         law = Mixture(weights=weights / weights.sum(), means=means, covariances=covariances)
         source = f"mixture of {k} anisotropic Gaussians in the plane, law seed {self.law_seed}"
-        return _draw("gmm2d", source, law, (self.train, self.validation, self.test), self.seed)
+        return draw_splits("gmm2d", source, law, (self.train, self.validation, self.test), self.seed)
 
 
-def _draw(name: str, source: str, law: Mixture, sizes: tuple[int, int, int], seed: int) -> Dataset:
-    """Rows of the three splits. Each has its own stream: more rows in one leave the others as they were."""
+def draw_splits(name: str, source: str, law: Mixture, sizes: tuple[int, int, int], seed: int) -> Dataset:
+    """A data set of ``sizes`` rows (training, validation, test) drawn from a law; ``source`` says in words which.
+
+    Each split has its own stream: more rows in one leave the others as they were. Cost O(n d^2).
+    """
     streams = [np.random.Generator(np.random.Philox(child)) for child in np.random.SeedSequence(seed).spawn(3)]
     train, validation, test = (law.sample(n, rng) for n, rng in zip(sizes, streams, strict=True))
     return Dataset(
@@ -136,8 +139,11 @@ def _fingerprint(*splits: NDArray[np.float32]) -> str:
     return content.hexdigest()
 
 
-def _check_bounds(name: str, seed: int, **positive: float) -> None:
-    """The annotations are checked for suites; a call from Python gets the same answer here."""
+def require_positive(name: str, seed: int, **positive: float) -> None:
+    """Raise ParameterError unless the numbers are positive and finite and the seed is not negative.
+
+    The annotations are checked for suites; a call from Python gets the same answer here.
+    """
     for parameter, value in positive.items():
         if not 0 < value < float("inf"):
             raise ParameterError(f"{parameter} must be positive and finite", got=value, where=f"data set {name!r}")

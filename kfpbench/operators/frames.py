@@ -17,6 +17,7 @@ from torch import Tensor
 
 from kfpbench.data.dataset import Dataset
 from kfpbench.data.moments import training_moments
+from kfpbench.errors import CapabilityError
 from kfpbench.operators.marginal import Marginal
 
 _LEAST_VARIANCE = 1e-12  # of the largest
@@ -52,6 +53,10 @@ class Frame(ABC):
     @abstractmethod
     def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
         """Standard deviation (d,) of y_end given y_start for Gaussian data: the covariance carried along."""
+
+    @abstractmethod
+    def scale(self, at: Marginal) -> Tensor:
+        """Standard deviation (d,) of y for Gaussian data: the unit in which lengths in y are to be read."""
 
     def span_diffusion(self, start: Marginal, middle: Marginal, end: Marginal, eta: float) -> Tensor:
         """a (d,) that stands for a whole span: that of the middle, where the drift is frozen too."""
@@ -100,6 +105,10 @@ class RawFrame(Frame):
         spread = end.alpha**2 * (self.variance + end.squared_ratio)
         return math.sqrt(max(spread * (1.0 - ratio ** (eta**2)), 0.0)) * self._ones
 
+    def scale(self, at: Marginal) -> Tensor:
+        """alpha sqrt(R): that of isotropic Gaussian data."""
+        return at.alpha * math.sqrt(self.variance + at.squared_ratio) * self._ones
+
 
 class WhitenedFrame(Frame):
     """y = S_t^(-1/2) U^T (x - alpha mu), S_t = alpha^2 lam + sigma^2, with the training rows' PCA (mu, U, lam).
@@ -139,8 +148,10 @@ class WhitenedFrame(Frame):
 
     def decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
         """(R_end / R_start)^(eta^2 / 2), R = lam + (sigma / alpha)^2."""
-        ratio = (self.variances + end.squared_ratio) / (self.variances + start.squared_ratio)
-        return ratio ** (0.5 * eta**2)
+        return self._log_decay(start, end, eta).exp()
+
+    def _log_decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        return 0.5 * eta**2 * _log_ratio(self.variances, start, end)
 
     def diffusion(self, at: Marginal, eta: float) -> Tensor:
         """eta^2 sigma^2 / S."""
@@ -148,11 +159,21 @@ class WhitenedFrame(Frame):
 
     def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
         """sqrt(1 - decay^2): y stays standard normal when the data are Gaussian."""
-        return (1.0 - self.decay(start, end, eta).square()).clamp_min(0.0).sqrt()
+        return (-torch.expm1(2.0 * self._log_decay(start, end, eta))).sqrt()
+
+    def scale(self, at: Marginal) -> Tensor:
+        """1."""
+        return torch.ones_like(self.variances)
 
     def span_diffusion(self, start: Marginal, middle: Marginal, end: Marginal, eta: float) -> Tensor:
-        """The mean of a = kappa over the span, -log(decay) / length: consistent with the exact linear flow."""
-        return -self.decay(start, end, eta).log() / (end.rho - start.rho)
+        """The a for which constant a and kappa give ``noise_scale`` exactly; here the mean of a = kappa over the span.
+
+        noise_scale^2 = 2 a int_0^D e^(-2 kappa r) dr, D the span's length and kappa = -log(decay) / D.
+        """
+        exponent = 2.0 * self._log_decay(start, end, eta)  # -2 kappa D
+        safe = torch.where(exponent == 0.0, torch.ones_like(exponent), exponent)
+        mean = torch.where(exponent == 0.0, torch.ones_like(exponent), torch.expm1(safe) / safe)
+        return self.noise_scale(start, end, eta).square() / (2.0 * (end.rho - start.rho) * mean)
 
 
 class PosteriorFrame(WhitenedFrame):
@@ -163,49 +184,63 @@ class PosteriorFrame(WhitenedFrame):
     The excess drift is W times the whitened one, and W's own growth is linear, so it is solved exactly: kappa is that
     of the whitened frame less d log W / d rho = (sigma / alpha)^2 / (lam + (sigma / alpha)^2). Rank 0 with eta = 0 is
     the closed-form Gaussian sampler here too.
+
+    Coordinates have the standard deviation W (``scale``), which differs between axes by orders of magnitude and grows
+    over a span: lengths in y mean something in units of it alone. With eta = 1 kappa = 0 but for axes without variance:
+    what is left of the linear part is a Brownian motion, whose operator has no discrete spectrum. In W, lam is at least
+    1e-12 of the largest, so that an axis without variance can be decoded. Raises CapabilityError for training rows that
+    are all the same.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, dtype: torch.dtype) -> None:
         super().__init__(dataset, device, dtype)
-        # an axis without variance is never seen: a tiny one keeps W invertible
-        self.variances = self.variances.clamp_min(_LEAST_VARIANCE * float(self.variances.max()))
-
-    def _weight(self, at: Marginal) -> Tensor:
-        return self.variances / (self.variances + at.squared_ratio).sqrt()
+        largest = float(self.variances.max())
+        if not largest > 0.0:
+            raise CapabilityError(
+                "the posterior frame needs training rows that differ: their posterior mean is a constant",
+                got=dataset.name,
+                remedy="Take frame: whitened, or raw.",
+            )
+        self._seen = self.variances.clamp_min(_LEAST_VARIANCE * largest)  # lam in W alone: S stays what it is
 
     def encode(self, x: Tensor, at: Marginal) -> Tensor:
         """(alpha lam / S) U^T (x - alpha mu). Cost O(n d^2)."""
-        return super().encode(x, at) * self._weight(at)
+        return super().encode(x, at) * self.scale(at)
 
     def decode(self, y: Tensor, at: Marginal) -> Tensor:
         """Alpha mu + U (S / (alpha lam)) y. Cost O(n d^2)."""
-        return super().decode(y / self._weight(at), at)
+        return super().decode(y / self.scale(at), at)
 
     def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
         """W times that of the whitened frame. Cost O(n d^2)."""
-        return super().excess_drift(x, denoised, at, eta) * self._weight(at)
+        return super().excess_drift(x, denoised, at, eta) * self.scale(at)
 
     def decay_rate(self, at: Marginal, eta: float) -> Tensor:
-        """eta^2 sigma^2 / S - (sigma / alpha)^2 / (lam + (sigma / alpha)^2)."""
-        return super().decay_rate(at, eta) - at.squared_ratio / (self.variances + at.squared_ratio)
+        """eta^2 sigma^2 / S - (sigma / alpha)^2 / (lam + (sigma / alpha)^2): not positive, the coordinates grow."""
+        return super().decay_rate(at, eta) - at.squared_ratio / (self._seen + at.squared_ratio)
 
-    def decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
-        """That of the whitened frame times W_end / W_start."""
-        return super().decay(start, end, eta) * (self._weight(end) / self._weight(start))
+    def _log_decay(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
+        """That of the whitened frame and log(W_end / W_start)."""
+        return super()._log_decay(start, end, eta) - 0.5 * _log_ratio(self._seen, start, end)
 
     def diffusion(self, at: Marginal, eta: float) -> Tensor:
         """W^2 eta^2 sigma^2 / S."""
-        return super().decay_rate(at, eta) * self._weight(at).square()
+        return super().decay_rate(at, eta) * self.scale(at).square()
 
     def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
         """W_end times that of the whitened frame."""
-        whitened = super().decay(start, end, eta)
-        return (1.0 - whitened.square()).clamp_min(0.0).sqrt() * self._weight(end)
+        return (-torch.expm1(2.0 * super()._log_decay(start, end, eta))).sqrt() * self.scale(end)
 
-    def span_diffusion(self, start: Marginal, middle: Marginal, end: Marginal, eta: float) -> Tensor:
-        """The whitened frame's mean of a over the span times W^2 at its middle."""
-        whitened = -super().decay(start, end, eta).log() / (end.rho - start.rho)
-        return whitened * self._weight(middle).square()
+    def scale(self, at: Marginal) -> Tensor:
+        """W."""
+        return self._seen / (self._seen + at.squared_ratio).sqrt()
+
+
+def _log_ratio(variances: Tensor, start: Marginal, end: Marginal) -> Tensor:
+    """log(R_end / R_start) (d,), R = lam + (sigma / alpha)^2, without the rounding of a ratio that is almost 1."""
+    first = variances + start.squared_ratio
+    fallen = (start.squared_ratio - end.squared_ratio) / first
+    return torch.where(fallen < 0.5, torch.log1p(-fallen), ((variances + end.squared_ratio) / first).log())
 
 
 class WithoutLinearPart(Frame):
@@ -213,15 +248,15 @@ class WithoutLinearPart(Frame):
 
     Nothing is solved in closed form then; a kernel has to carry the linear part of the dynamics too. In the raw frame,
     whose kappa is 0, it is the frame itself. What the coordinates do stays: with eta = 0 the whitened frame has kappa
-    = 0 as well, and its Gaussian part is the change of coordinates, which only the raw frame leaves out.
-    ``noise_scale`` is still the conditional covariance of Gaussian data.
+    = 0 as well, and its Gaussian part is the change of coordinates, which only the raw frame leaves out; the posterior
+    frame's growth is then the kernel's to learn. ``noise_scale`` is still the conditional covariance of Gaussian data.
     """
 
     def __init__(self, inner: Frame) -> None:
         self.inner = inner
 
     def encode(self, x: Tensor, at: Marginal) -> Tensor:
-        """That of ``inner``, as are ``decode``, ``diffusion`` and ``noise_scale``."""
+        """That of ``inner``, as are ``decode``, ``diffusion``, ``noise_scale`` and ``scale``."""
         return self.inner.encode(x, at)
 
     def decode(self, y: Tensor, at: Marginal) -> Tensor:
@@ -248,6 +283,10 @@ class WithoutLinearPart(Frame):
     def noise_scale(self, start: Marginal, end: Marginal, eta: float) -> Tensor:
         """Standard deviation of y_end given y_start for Gaussian data."""
         return self.inner.noise_scale(start, end, eta)
+
+    def scale(self, at: Marginal) -> Tensor:
+        """Standard deviation of y for Gaussian data."""
+        return self.inner.scale(at)
 
 
 FRAMES: dict[str, type[RawFrame] | type[WhitenedFrame]] = {

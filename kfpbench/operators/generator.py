@@ -33,7 +33,8 @@ class GeneratorOptions:
     ``segments`` hops. ``frame``: ``raw`` pixels, ``whitened`` coordinates, or those of the Gaussian ``posterior`` mean,
     whose distances see the signal alone (kfpbench.operators.frames). ``points`` is the number N of points
     x_i ~ p_t at which the drift is evaluated: the setup's NFE is N for each operator. ``time_width`` is half the length
-    of the span in the coordinate s of ``augmented`` time, beside state coordinates y of unit scale.
+    of the span in the coordinate s of ``augmented`` time, beside state coordinates y: of unit scale in the whitened
+    frame, in the others on the scale of the data.
 
     ``centres`` says where kernel sections stand: at the ``noised`` points themselves, or at the ``training`` rows that
     these were made from, scaled and without their noise, c_j = y(alpha x_0j). Eigensolvers that take other centres than

@@ -26,6 +26,7 @@ class Span:
                 "the span of a process is empty or leaves the process's own interval",
                 got=(self.t_min, self.t_max),
                 allowed=f"{self.inner.t_min:g} <= t_min < t_max <= {self.inner.t_max:g}",
+                remedy="Choose both times inside, or widen the process.",
             )
 
     def alpha(self, t: float) -> float:
@@ -65,6 +66,7 @@ def split(process: Process, ratio: float) -> tuple[Span, Span]:
             "the noise level of the handover is not inside the process",
             got=ratio,
             allowed=f"between {math.exp(low):.4g} and {math.exp(high):.4g} (sigma / alpha)",
+            remedy="Choose sigma* between these, or widen the process.",
         )
     time = process.time_of(math.log(ratio))
     return Span(process, time, process.t_max), Span(process, process.t_min, time)

@@ -18,6 +18,7 @@ from kfpbench.report.naming import Family, axes_text, families, point_labels, wi
 from kfpbench.report.numbers import format_number, format_plus_minus, format_seconds
 from kfpbench.report.payoff import PayoffTable, payoff_table
 from kfpbench.report.scatter import Scatter, scatter
+from kfpbench.report.skipped_metrics import SkippedMetric, skipped_metrics
 from kfpbench.report.table import Row, build_rows
 
 _DIVERSITY = ("coverage", "recall", "frechet", "energy_distance")
@@ -48,6 +49,7 @@ class DatasetSection:
     columns: list[Column]
     rows: list[Row]
     families: list[Family]
+    skipped: list[SkippedMetric] = field(default_factory=list)
     speeds: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
     chosen: tuple[str, str] | None = None
@@ -78,6 +80,7 @@ def build_dataset(key: str, name: str, groups: Sequence[Group], gallery: Gallery
         columns=columns,
         rows=build_rows(groups, columns, family_of),
         families=made,
+        skipped=skipped_metrics(groups),
     )
     front = _add_scatters(section, groups, qualities, labels, family_of)
     _add_pictures(section, groups, gallery)

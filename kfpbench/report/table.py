@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from kfpbench.report.aggregate import Estimate, Group, best_set
 from kfpbench.report.columns import Column
 from kfpbench.report.numbers import format_interval, format_value
+from kfpbench.report.skipped_metrics import why_blank
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,9 @@ def _column_entries(groups: Sequence[Group], column: Column) -> list[Entry]:
     comparable = sum(math.isfinite(estimate.value) for estimate in present.values()) > 1
     best = best_set(present, column.better if comparable else "neither")
     entries = []
-    for i in range(len(groups)):
+    for i, group in enumerate(groups):
         if i not in present:
-            entries.append(Entry("", note="not measured"))
+            entries.append(Entry("", note=why_blank(group, column.metric)))
             continue
         mark = ("best" if best.alone else "tied") if i in best.members else ""
         entries.append(_entry(present[i], column.scale, mark))

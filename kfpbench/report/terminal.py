@@ -14,6 +14,7 @@ from kfpbench.report.cells import read_cells
 from kfpbench.report.columns import Column, quality_columns
 from kfpbench.report.naming import compact, short_axis, varying_axes
 from kfpbench.report.numbers import format_number, format_plus_minus
+from kfpbench.report.skipped_metrics import skipped_metrics
 from kfpbench.report.spectra import spectrum_of
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ def render_table(records: Iterable[Any], console: Console) -> None:
     In a terminal the columns that do not fit are dropped and named: first the varying axes (rightmost first),
     but for those that tell cells of one label apart; then eigenvalues, then the quality metrics but for the
     first, then setup, NFE and ms/image. Piped output has all columns, as plain text without
-    lines or colours. Raises StoreError for unreadable records.
+    lines or colours. A metric that cells could not take is named below the table with the reason. Raises StoreError for
+    unreadable records.
     """
     by_dataset: dict[str, list[Group]] = {}
     for group in group_repeats(read_cells(records)):
@@ -63,6 +65,8 @@ def render_table(records: Iterable[Any], console: Console) -> None:
         print_line(console, name, style="bold")
         for text, style in _lines(columns, groups):
             print_line(console, text, style=style)
+        for one in skipped_metrics(groups):
+            print_line(console, f"{one.metric} left out of {one.cells}: {one.reason}", style="dim")
         if dropped:
             print_line(console, f"not shown for want of width: {', '.join(dropped)}", style="dim")
 

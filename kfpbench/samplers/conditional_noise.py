@@ -26,7 +26,7 @@ from kfpbench.noise import NoiseStream
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.frames import Frame
 from kfpbench.operators.generator import FrozenGenerator, Segment
-from kfpbench.samplers.displacement import COLUMNS, in_precision, propagated, require_finite
+from kfpbench.samplers.displacement import COLUMNS, in_precision, propagated, relative_norm, require_finite
 
 Covariance = Literal["none", "gaussian", "kernel", "kernel_mean"]
 
@@ -50,7 +50,8 @@ class ConditionalNoise:
     """y -> the conditional standard deviation of every coordinate, (n, d): the root of an expansion of the variance.
 
     The variance is held between 0 and ``high`` (d,), the largest at the fitted points, which itself is at most
-    (half the points' range)^2: no law within that range has a larger one (Popoviciu).
+    (half the points' range)^2: no law within that range has a larger one (Popoviciu). The points are those of the
+    middle; where the frame's coordinates grow to the end (``Frame.scale``), so does the range.
     """
 
     variance: Expansion
@@ -90,7 +91,7 @@ def kernel_noise(
     expansion = solved.pairs.basis.combine(folded)
     growth = float(torch.exp(solved.pairs.values.real.max() * span.length)) if len(solved.pairs.values) else 1.0
     require_finite(folded, expansion, growth)
-    expansion, precision = in_precision(expansion, dtype, float(fitted.mean(0).max()))
+    expansion, precision = in_precision(expansion, dtype, relative_norm(solved.pairs, folded, fitted.mean(0)))
     diagnostics["variance_evaluated_in"] = precision
     return ConditionalNoise(expansion, fitted.amax(0).to(dtype)), diagnostics
 
@@ -118,7 +119,9 @@ def linear_variance(frame: Frame, span: Segment, eta: float) -> Tensor:
     """int_0^D 2 a e^(-2 kappa r) dr (d,), float64: the conditional variance without a kernel part."""
     exponent = -2.0 * frame.decay(span.start, span.end, eta).double().log()  # 2 kappa D
     spread = frame.span_diffusion(span.start, span.middle, span.end, eta).double()
-    mean = torch.where(exponent > 0, -torch.expm1(-exponent) / exponent.clamp_min(1e-300), torch.ones_like(exponent))
+    # kappa is negative where a frame's coordinates grow faster than they decay
+    safe = torch.where(exponent == 0.0, torch.ones_like(exponent), exponent)
+    mean = torch.where(exponent == 0.0, torch.ones_like(exponent), -torch.expm1(-safe) / safe)
     return 2.0 * spread * span.length * mean
 
 
@@ -163,7 +166,8 @@ def _at_points(
     folded[0] += linear  # the basis's first function is the constant 1
     points = solved.frozen.pencil.points
     raw = solved.pairs.on_points @ folded
-    bound = (0.5 * (points.amax(0) - points.amin(0))).square()
+    grown = (frame.scale(span.end).double() / frame.scale(span.middle).double()).clamp_min(1.0)
+    bound = (0.5 * (points.amax(0) - points.amin(0)) * grown).square()
     fitted = raw.clamp_min(0.0).minimum(bound)
     diagnostics = {
         "variance": float(fitted.mean()),

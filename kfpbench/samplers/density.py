@@ -56,6 +56,11 @@ class Density:
     ``local_low_rank`` (``clusters`` Gaussians, covariances of rank ``components`` plus a diagonal; hands no row on),
     ``renoised`` (each particle's noise drawn anew).
 
+    frame: posterior has coordinates that grow, and over a segment of length D the law outgrows the midpoint's points by
+    up to e^(D / 2): it has a density in L2(q) only for short segments (D < log 2 for a Gaussian), where whitened always
+    has one. At eta = 1 kappa = 0: for Gaussian data L = tr(a Hess) has no invariant density, and Jordan blocks on
+    polynomials, which eigenpairs carry wrongly.
+
     eta = 0 (pure transport) is allowed: the weights' formula needs no diffusion, but the spectrum is not discrete, and
     only all pairs together mean something. Setup: N x segments score evaluations and one eigenproblem a segment.
     Sampling: no score evaluation, O(d) a row and O(d^2) for a change of coordinates. Source: DESIGN.md, section 1,
@@ -190,7 +195,9 @@ class Density:
         held = 8 * count * d * (5 if local else 3) + 2 * size.itemsize * count * d
         if self.rank == 0:
             return int(frame + held + clusters + gathered)
-        carried = 8 * (6 * points * d + 2 * count * points + min(count, 4096) * points)
+        start = points if self.draws == "common" else _START_DRAWS
+        tile = min(max(start, count), 4096)  # rows whose kernel sections and features are in memory at a time
+        carried = 8 * (6 * points * d + 2 * start * d + 2 * count * points + 2 * tile * points)
         eigenproblem = self.eigensolver.working_memory(points, d, self.rank, 8, self.backend)
         return int(frame + held + clusters + gathered + carried + eigenproblem)
 

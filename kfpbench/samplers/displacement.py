@@ -64,8 +64,8 @@ def expand_displacement(
     """Fold the eigen-expansion of the mean displacement over a span into the basis.
 
     decay (d,) is the linear flow over the span. In ``dtype``, or in float64 where the rounding of the basis functions,
-    eps in each term, would add up to more than 1e-4 standard deviations of the points. Raises NumericalError when the
-    expansion is not finite.
+    eps in each term, would add up to more than 1e-4 standard deviations of the points along any axis. Raises
+    NumericalError when the expansion is not finite.
     """
     coefficients = pairs.coefficients(frozen.excess)  # (K, d)
     rates = -decay.log() / length  # (d,): the constant kappa with the exact linear flow
@@ -76,7 +76,8 @@ def expand_displacement(
     expansion = pairs.basis.combine(folded)
     growth = float(torch.exp(pairs.values.real.max() * length)) if len(pairs.values) else 1.0
     require_finite(folded, expansion, growth)
-    expansion, precision = in_precision(expansion, dtype, float(frozen.pencil.points.std(dim=0).max()))
+    spread = frozen.pencil.points[:, : len(rates)].std(dim=0)  # without the time of augmented points
+    expansion, precision = in_precision(expansion, dtype, relative_norm(pairs, folded, spread))
     diagnostics = {**pairs.diagnostics, "kept": len(pairs.values), "largest_growth": growth}
     diagnostics["doubtful"] = sum(bool(flag) for flag in pairs.flags)
     diagnostics["evaluated_in"] = precision
@@ -106,9 +107,22 @@ def require_finite(folded: Tensor, expansion: Expansion, growth: float) -> None:
         )
 
 
-def in_precision(expansion: Expansion, dtype: torch.dtype, scale: float) -> tuple[Expansion, str]:
-    """The expansion in ``dtype``, or in float64 where rounding would exceed 1e-4 of a scale; with the dtype's name."""
-    narrow = torch.finfo(dtype).eps * expansion.coefficient_norm <= _ROUNDING * scale
+def relative_norm(pairs: Eigenpairs, folded: Tensor, scale: Tensor) -> float:
+    """Largest 2-norm of the expansion's coefficients of a coordinate, in units of that coordinate's scale (p,).
+
+    Scales of coordinates may differ by orders of magnitude: the largest says nothing about the others' rounding.
+    Cost O(M r p), memory O(M).
+    """
+    unit = scale.clamp_min(torch.finfo(scale.dtype).tiny)
+    blocks = torch.arange(len(scale), device=scale.device).split(COLUMNS)
+    return max(pairs.basis.combine(folded[:, part] / unit[part]).coefficient_norm for part in blocks)
+
+
+def in_precision(expansion: Expansion, dtype: torch.dtype, norm: float) -> tuple[Expansion, str]:
+    """The expansion in ``dtype``, or in float64 where rounding, eps times a relative norm, would exceed 1e-4; with the
+    dtype's name.
+    """
+    narrow = torch.finfo(dtype).eps * norm <= _ROUNDING
     chosen = dtype if narrow else torch.float64
     return expansion.to(chosen), str(chosen).removeprefix("torch.")
 

@@ -100,9 +100,19 @@ def transfer(before: WeightedPoints, basis: Basis, points: Tensor) -> WeightedPo
 
 
 def clipped(weights: Tensor) -> Tensor:
-    """max(w, 0) / sum max(w, 0), to draw from. For a total of 1 it differs from w by 2 sum |w^-| in the 1-norm."""
+    """max(w, 0) / sum max(w, 0), to draw from. For a total of 1 it differs from w by 2 sum |w^-| in the 1-norm.
+
+    Raises NumericalError where nothing is left to draw from: weights that are not finite, or none of them positive.
+    """
     positive = weights.clamp_min(0.0)
-    return positive / positive.sum()
+    total = float(positive.sum())
+    if not 0.0 < total < float("inf"):
+        raise NumericalError(
+            "the Fokker-Planck weights of the particles leave nothing to draw from",
+            got=f"positive mass {total:.1e}",
+            remedy="Use more segments, a larger ridge, or a smaller rank.",
+        )
+    return positive / total
 
 
 def growth_record(pairs: Eigenpairs, length: float) -> dict[str, Any]:

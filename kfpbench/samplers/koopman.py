@@ -46,9 +46,9 @@ class Koopman:
 
     The kernel part and the Gaussian part are switched apart. ``rank`` keeps the slowest eigenpairs, the constant
     function among them, a conjugate pair whole: null keeps all, 0 none, which leaves the Gaussian part alone, in the
-    whitened frame with eta = 0 the closed-form Gaussian sampler. ``linear`` none leaves the kernel part alone: m = 1,
-    kappa = 0, and B is the whole drift, B - kappa y; with eta = 0 the Gaussian part is the whitened frame's own change
-    of coordinates, which frame: raw leaves out.
+    whitened and the posterior frame with eta = 0 the closed-form Gaussian sampler. ``linear`` none leaves the kernel
+    part alone: m = 1, kappa = 0, and B is the whole drift, B - kappa y; with eta = 0 the Gaussian part is the whitened
+    frame's own change of coordinates, which frame: raw leaves out.
 
     ``covariance``, for eta > 0, is where s comes from: ``gaussian``, that of Gaussian data with the training rows'
     moments; ``kernel``, the frozen operator's own, a function of the state (kfpbench.samplers.conditional_noise), at

@@ -56,6 +56,7 @@ class LocalGaussians:
         ParameterError for more clusters than particles of positive weight, NumericalError when LAPACK fails.
         """
         from sklearn.cluster import KMeans
+        from threadpoolctl import threadpool_limits
 
         alive = weights > 0
         x, weights = x[alive], weights[alive]
@@ -67,7 +68,8 @@ class LocalGaussians:
         rank = min(components, z.shape[1])
         means_of = KMeans(clusters, n_init=_RESTARTS, random_state=seed % 2**32)
         leading = z[:, :rank].cpu().numpy()
-        labels = _compact(means_of.fit(leading, sample_weight=weights.cpu().numpy()).labels_)
+        with threadpool_limits(limits=1):  # sums have one order, and a seed one result
+            labels = _compact(means_of.fit(leading, sample_weight=weights.cpu().numpy()).labels_)
         member = torch.nn.functional.one_hot(torch.from_numpy(labels).to(x.device)).to(x) * weights[:, None]  # (P, K)
         totals = member.sum(0)
         shares = member / totals

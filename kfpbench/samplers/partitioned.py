@@ -22,7 +22,7 @@ from kfpbench.registry import resolve
 
 _AXES = 64  # leading principal axes in which clusters are sought
 _RESTARTS = 3  # of k-means
-_CHOICE = 1 << 20  # the draw that chooses the part; the parts' samplers use those from 0 on
+_CHOICE = 1 << 20  # and the number of rows: the draw that chooses the part; the parts' samplers use those from 0 on
 _SMALLEST = 1e-12  # of the largest variance: axes below it have no spread to be whitened
 
 
@@ -157,8 +157,13 @@ class FittedPartitioned:
     names: Sequence[str]
 
     def part_of(self, noise: NoiseStream) -> Tensor:
-        """The part (n,) of every sample: that of a training row drawn uniformly, by draw 2^20 of the stream."""
-        row = noise.after(_CHOICE).uniform_integers(0, int(self.ends[-1]))
+        """The part (n,) of every sample: that of a training row drawn uniformly, by draw 2^20 + N of the stream.
+
+        N is the number of rows: a part that is parted once more has fewer, and so draws numbers of its own. From the
+        same number it would choose again what is chosen already.
+        """
+        rows = int(self.ends[-1])
+        row = noise.uniform_integers(_CHOICE + rows, rows)
         return torch.searchsorted(self.ends, row, right=True)
 
     def sample(self, noise: NoiseStream) -> Tensor:

@@ -49,16 +49,17 @@ def silverman(effective_size: float, dimension: int) -> float:
 class Isotropic:
     """y = m + (y_i - m + h s xi) / sqrt(1 + h^2) in the frame's coordinates, xi ~ N(0, I), index i with weight p_i.
 
-    m is the weighted mean and s^2 the weighted variance, averaged over coordinates: the shrinkage keeps the mean and
-    the total variance of the particles, which a plain kernel would inflate by 1 + h^2 (Silverman, "Density Estimation",
-    1986, sec. 6.4.1). ``centres`` (P, d) are the shrunk particles, ``width`` h s / sqrt(1 + h^2).
+    m is the weighted mean. s (d,) is the frame's ``scale`` times r, r^2 the weighted variance in units of that scale,
+    averaged over coordinates: a number in the raw and the whitened frame. The shrinkage keeps the mean and, in those
+    units, the total variance of the particles, which a plain kernel would inflate by 1 + h^2 (Silverman, "Density
+    Estimation", 1986, sec. 6.4.1). ``centres`` (P, d) are the shrunk particles, ``width`` (d,) h s / sqrt(1 + h^2).
     """
 
     frame: Frame
     at: Marginal
     centres: Tensor
     cumulative: Tensor
-    width: float
+    width: Tensor
     bandwidth: float
 
     @classmethod
@@ -67,12 +68,13 @@ class Isotropic:
     ) -> Isotropic:
         """From particles y (P, d) and their probabilities (P,), both float64."""
         mean = weights @ y
-        spread = float((weights @ (y - mean).square()).mean().sqrt())
+        scale = frame.scale(at).double()
+        spread = float((weights @ ((y - mean) / scale).square()).mean().sqrt())
         effective = 1.0 / float(weights.square().sum())
         h = silverman(effective, y.shape[1]) if bandwidth == "silverman" else float(bandwidth)
         shrink = (1.0 + h * h) ** -0.5
         centres = (mean + shrink * (y - mean)).to(dtype)
-        return cls(frame, at, centres, weights.cumsum(0), h * spread * shrink, h)
+        return cls(frame, at, centres, weights.cumsum(0), (h * spread * shrink * scale).to(dtype), h)
 
     def sample(self, noise: NoiseStream) -> Tensor:
         """x (n, d). Cost O(n d), and that of the frame's decoding."""

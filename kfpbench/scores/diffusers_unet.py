@@ -18,7 +18,7 @@ from kfpbench.errors import CapabilityError, DataError, ParameterError
 from kfpbench.protocols import ProblemSize
 from kfpbench.scores.images import pixels_of, require_images
 from kfpbench.scores.network import NetworkScore
-from kfpbench.scores.weight_files import fill, read_weights
+from kfpbench.scores.weight_files import fill, fingerprint, read_weights
 
 _CONFIG, _WEIGHTS, _SCHEDULER = "config.json", "diffusion_pytorch_model.safetensors", "scheduler_config.json"
 _PICKLE = "diffusion_pytorch_model.bin"
@@ -70,6 +70,14 @@ class DiffusersUNet:
         network = nn.Module.to(network, device, dtype).eval().requires_grad_(False)
         prediction = options.get("prediction_type", "epsilon")
         return BoundDiffusersUNet(network, log_ratios, prediction, self.label, shape, self.tile)
+
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the weights and of the files that say how they are used: config.json, and scheduler_config.json
+        where there is one. None where weights or configuration are missing.
+        """
+        unet, scheduler = _places(Path(self.folder).expanduser())
+        read = [unet / _CONFIG, unet / _WEIGHTS]
+        return fingerprint(*read, *([scheduler] if scheduler.is_file() else []))
 
     def working_memory(self, size: ProblemSize) -> int:
         """Bytes: the weights, in the file (as if it held half precision) and in the network, a tile's activations, and

@@ -17,7 +17,7 @@ from kfpbench.networks.unet import UNet
 from kfpbench.protocols import ProblemSize
 from kfpbench.scores.images import pixels_of, require_images
 from kfpbench.scores.network import NetworkScore
-from kfpbench.scores.weight_files import fill, read_weights, without_prefix
+from kfpbench.scores.weight_files import fill, fingerprint, read_weights, without_prefix
 
 Count = Annotated[int, Field(ge=1)]
 
@@ -96,6 +96,10 @@ class EdmStateDict:
             )
         denoiser = EdmDenoiser(network, self.sigma_data).to(device, dtype).eval().requires_grad_(False)
         return BoundEdm(denoiser, shape, classes if self.label is None else self.label, self.tile)
+
+    def fingerprint(self) -> str | None:
+        """SHA-256 of the file of weights: what the values depend on beside the parameters. None where there is none."""
+        return fingerprint(Path(self.path).expanduser())
 
     def working_memory(self, size: ProblemSize) -> int:
         """Bytes: the weights, in the file and in the network, a tile's activations, and two batches.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
@@ -45,6 +46,24 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         allowed=", ".join((".safetensors", *_PICKLES)),
         remedy="Where you trust it, save its state dict: safetensors.torch.save_file(network.state_dict(), path).",
     )
+
+
+def fingerprint(*files: Path) -> str | None:
+    """SHA-256 of a file, or of the names and SHA-256 of several. None where one is missing or cannot be read.
+
+    It runs nothing and loads nothing: cost of reading the files once.
+    """
+    digests = []
+    for path in files:
+        try:
+            with path.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError:
+            return None
+    if len(digests) == 1:
+        return digests[0]
+    lines = "".join(f"{digest}  {path.name}\n" for digest, path in zip(digests, files, strict=True))
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def without_prefix(weights: Mapping[str, Tensor], prefix: str, where: str) -> dict[str, Tensor]:

@@ -30,9 +30,9 @@ def suite_json_schema() -> dict[str, Any]:
     variants: tuple[Variant, Variant] = ("complete", "partial")
     for variant in variants:
         for kind in KINDS:
-            _add_kind(definitions, variant, kind)
+            define_kind(definitions, variant, kind)
         for kind in PLACE_KEYS:
-            _add_kind(definitions, variant, kind, in_place=True)
+            define_kind(definitions, variant, kind, in_place=True)
         definitions[f"{variant}.suite"] = _suite(variant)
     reads_elsewhere = {"anyOf": [{"required": ["include"]}, {"required": ["grid"]}]}
     return {
@@ -47,13 +47,13 @@ def suite_json_schema() -> dict[str, Any]:
 
 
 def _suite(variant: Variant) -> dict[str, Any]:
-    schema = _plain(SuiteModel)
+    schema = model_schema(SuiteModel)
     properties = schema["properties"]
     for key, kind in COMPONENT_FIELDS.items():
-        one = _reference(variant, kind, in_place=kind in PLACE_KEYS)
+        one = reference_to(variant, kind, in_place=kind in PLACE_KEYS)
         properties[key] = {"anyOf": [one, {"type": "null"}], "default": None} if key in DYNAMICS else one
     for key, kind in COMPONENT_LISTS.items():
-        items = _reference(variant, kind, in_place=kind in PLACE_KEYS)
+        items = reference_to(variant, kind, in_place=kind in PLACE_KEYS)
         properties[key] = {"type": "array", "items": items, "default": []}
     if variant == "partial":
         schema.pop("required", None)
@@ -76,14 +76,19 @@ def _own_dynamics() -> dict[str, Any]:
     return {"properties": {**absent, "data": {"anyOf": [names, block]}, "samplers": {"maxItems": 0}}}
 
 
-def _reference(variant: Variant, kind: str, *, in_place: bool = False) -> dict[str, Any]:
+def reference_to(variant: Variant, kind: str, *, in_place: bool = False) -> dict[str, Any]:
+    """A reference to what ``define_kind`` has defined."""
     return {"$ref": f"#/$defs/{variant}.{kind}{'.in_place' if in_place else ''}"}
 
 
-def _add_kind(definitions: dict[str, Any], variant: Variant, kind: str, *, in_place: bool = False) -> None:
-    """Define a kind: one of its components, by name alone or as a block, discriminated by `name`."""
+def define_kind(definitions: dict[str, Any], variant: Variant, kind: str, *, in_place: bool = False) -> None:
+    """Define a kind: one of its components, by name alone or as a block, discriminated by `name`.
+
+    ``in_place`` adds the keys that a block has by its place in the suite. Nested components refer to the definitions of
+    their kinds, which must be made too.
+    """
     base = f"{variant}.{kind}{'.in_place' if in_place else ''}"
-    place = copy.deepcopy(_plain(PLACE_KEYS[kind])["properties"]) if in_place else {}
+    place = copy.deepcopy(model_schema(PLACE_KEYS[kind])["properties"]) if in_place else {}
     if kind == "spectrum":
         definitions[base] = _component(variant, kind, None, place)
         return
@@ -123,7 +128,7 @@ def _component(variant: Variant, kind: str, name: str | None, place: dict[str, A
 
 def _parameters(variant: Variant, signature: Signature) -> dict[str, Any]:
     """The parameters of one class; nested components refer to the definition of their kind."""
-    schema = _plain(signature.model)
+    schema = model_schema(signature.model)
     properties = schema.setdefault("properties", {})
     for name, nested in signature.nested.items():
         properties[name] = _nested(variant, nested)
@@ -134,7 +139,7 @@ def _parameters(variant: Variant, signature: Signature) -> dict[str, Any]:
 
 def _nested(variant: Variant, nested: Nested) -> dict[str, Any]:
     if nested.kind is not None:
-        schema = _reference(variant, nested.kind)
+        schema = reference_to(variant, nested.kind)
     else:
         assert nested.options is not None  # Nested has one or the other
         schema = _parameters(variant, read_signature(nested.options))
@@ -156,7 +161,8 @@ class _Inlined(GenerateJsonSchema):
         return _inline(super().generate(schema, mode))
 
 
-def _plain(model: type[Any]) -> dict[str, Any]:
+def model_schema(model: type[Any]) -> dict[str, Any]:
+    """The schema of a pydantic model without definitions of its own: they are put where they are used."""
     schema: dict[str, Any] = model.model_json_schema(schema_generator=_Inlined)
     return schema
 

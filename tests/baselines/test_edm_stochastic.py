@@ -118,6 +118,14 @@ def test_evaluations_are_those_that_the_score_counts(gaussian_problem):
     assert torch.isfinite(rows).all()
 
 
+@pytest.mark.parametrize("level", [3.0, 5.0, 10.0, 20.0, 50.0, 80.0])
+def test_bounds_that_are_levels_of_the_grid_are_inside(gaussian_problem, level):
+    # s_min <= q <= s_max (Algorithm 2) holds with equality, whatever rounding made of q = exp(log(sigma / alpha))
+    problem = gaussian_problem(VarianceExploding(0.01, level))
+    assert EDMStochastic(4, s_max=level).fit(problem).churns[0] > 0
+    assert EDMStochastic(4, s_min=level, s_max=level).fit(problem).churns[0] > 0
+
+
 @pytest.mark.parametrize("parameters", [{"s_churn": -1.0}, {"s_min": 2.0}, {"s_noise": 0.0}, {"s_noise": math.nan}])
 def test_impossible_parameters_are_refused(parameters):
     with pytest.raises(ParameterError, match=next(iter(parameters))):

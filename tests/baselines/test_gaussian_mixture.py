@@ -117,6 +117,20 @@ def test_each_component_is_drawn_from_its_smoothed_gaussian(process, rank):
         np.testing.assert_allclose(response.T @ response, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_clusters_with_fewer_rows_than_axes_and_little_noise():
+    """Ten rows a cluster span nine of 64 axes; in the others the covariance is 0, and 4e-6 of t_min all there is.
+
+    Products in float32 of rows of scale 30 would err by some 1e-4 there, and have no Cholesky factor.
+    """
+    rng = np.random.default_rng(0)
+    rows = (30.0 * rng.standard_normal((200, 64))).astype(np.float32)
+    data = Dataset("few", rows, rows[:0], rows[:0], train_labels=np.arange(200) % 20)
+    fitted = GaussianMixture(rank=64, by="class").fit(make(VarianceExploding(0.002, 80.0), data))
+    smallest = np.linalg.eigvalsh((fitted.factors @ fitted.factors.mT).numpy())[:, :55]
+    # float64: 1e-16 of the largest eigenvalue, below 64 * 30^2 = 6e4
+    np.testing.assert_allclose(smallest, 4e-6, rtol=1e-3)
+
+
 def test_one_component_of_full_rank_is_the_gaussian_marginal():
     problem = make()
     fitted, moments = GaussianMixture(1, D).fit(problem), training_moments(DATA)

@@ -20,7 +20,7 @@ from kfpbench.noise import NoiseStream
 from kfpbench.processes.ou import OrnsteinUhlenbeck
 from kfpbench.processes.ve import VarianceExploding
 from kfpbench.processes.vp import VariancePreserving
-from kfpbench.protocols import Problem, ProblemSize
+from kfpbench.protocols import Problem
 from kfpbench.samplers.jump import Jump
 from kfpbench.scores.counted import CountedScore
 from kfpbench_baselines.data_prediction import half_log_snr, interpolation_weights, phi, step_orders
@@ -351,10 +351,3 @@ def test_times_that_coincide_do_no_harm(gaussian_problem, fit):
 def test_impossible_parameters_are_refused(make, named):
     with pytest.raises(ParameterError, match=named):
         make()
-
-
-def test_memory_grows_with_the_batch_and_the_precision():
-    for sampler in SAMPLERS:
-        one = sampler().working_memory(ProblemSize(1000, 10, 8, 4))
-        assert one >= 3 * 4 * 8 * 10  # at least the rows, their score and the next rows
-        assert sampler().working_memory(ProblemSize(1000, 10, 16, 8)) == 4 * one

@@ -22,7 +22,6 @@ from kfpbench.noise import NoiseStream
 from kfpbench.processes.ou import OrnsteinUhlenbeck
 from kfpbench.processes.ve import VarianceExploding
 from kfpbench.processes.vp import VariancePreserving
-from kfpbench.protocols import ProblemSize
 from kfpbench_baselines.euler_maruyama import EulerMaruyama
 from kfpbench_baselines.pf_ode_euler import ProbabilityFlowEuler
 from kfpbench_baselines.pf_ode_heun import ProbabilityFlowHeun
@@ -262,10 +261,3 @@ def test_evaluations_are_those_that_the_score_counts(gaussian_problem, sampler, 
     fitted.sample(NoiseStream.of_range(1, 0, 5, DIMENSION, torch.device("cpu"), torch.float64))
     assert problem.score.evaluations == 5 * nfe
     assert fitted.describe() == {"steps": 13}
-
-
-def test_memory_grows_with_the_batch_and_the_precision():
-    for sampler in (EulerMaruyama(), ProbabilityFlowEuler(), ProbabilityFlowHeun()):
-        one = sampler.working_memory(ProblemSize(1000, 10, 8, 4))
-        assert one >= 2 * 4 * 8 * 10  # at least the rows and their score
-        assert sampler.working_memory(ProblemSize(1000, 10, 16, 8)) == 4 * one

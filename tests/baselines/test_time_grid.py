@@ -44,6 +44,26 @@ def test_schedules_are_what_they_are_called(process):
     np.testing.assert_allclose(times, process.t_max + uniform * (process.t_min - process.t_max), atol=1e-12)
 
 
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("rho", [1e-3, 0.05, 1.0, 1e6, 1e16, 1e300])
+def test_every_positive_exponent_gives_a_grid(process, rho):
+    """log q - log a = rho log(1 - s + s e^(-length / rho)), from rho log(1 - s), small rho, to -s length, large rho."""
+    steps = 5
+    grid = time_grid(process, steps, "edm", rho)
+    logs = np.array([process.log_ratio(t) for t in grid])
+    assert (np.diff(logs) < 0).all()
+    share, length = np.arange(1, steps) / steps, logs[0] - logs[-1]
+    fallen = logs[1:-1] - logs[0]
+    slack = 1e-9 * length
+    assert (fallen >= -share * length - slack).all()
+    if rho >= 1e6:  # the next term of the series in 1 / rho is s (1 - s) length^2 / (2 rho)
+        np.testing.assert_allclose(fallen, -share * length, atol=length**2 / (8 * rho) + slack)
+    if rho <= 0.05:  # e^(-length / rho) < 1e-80
+        np.testing.assert_allclose(fallen, rho * np.log1p(-share), atol=slack)
+    if rho == 1.0:  # uniform in sigma / alpha
+        np.testing.assert_allclose(np.diff(np.exp(logs)), np.diff(np.exp(logs)).mean(), rtol=1e-6)
+
+
 def test_the_published_sigmas_of_edm():
     # Karras et al. (2022), eq. (5), with their defaults sigma in [0.002, 80], rho = 7, N = 18
     index = np.arange(18)

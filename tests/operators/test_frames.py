@@ -12,7 +12,8 @@ from scipy import integrate
 
 from kfpbench.data.dataset import Dataset, Mixture
 from kfpbench.data.moments import training_moments
-from kfpbench.operators.frames import FRAMES, Frame, RawFrame, WhitenedFrame
+from kfpbench.errors import CapabilityError
+from kfpbench.operators.frames import FRAMES, Frame, PosteriorFrame, RawFrame, WhitenedFrame, WithoutLinearPart
 from kfpbench.operators.marginal import Marginal, marginal
 from kfpbench.processes.ou import OrnsteinUhlenbeck
 from kfpbench.processes.ve import VarianceExploding
@@ -30,6 +31,7 @@ PROCESSES = {
 over_processes = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 over_etas = pytest.mark.parametrize("eta", ETAS)
 over_frames = pytest.mark.parametrize("kind", list(FRAMES))
+over_rotated = pytest.mark.parametrize("kind", ["whitened", "posterior"])
 
 
 def three_modes() -> Dataset:
@@ -93,6 +95,39 @@ def test_whitened_coordinates_are_white(process):
         assert_close(matrix @ covariance @ matrix.T, torch.eye(3, dtype=F64), 1e-5)
 
 
+@over_processes
+def test_posterior_coordinates_are_gaussian_posterior_means(process):
+    """Distances in y are those of E[x_0 | x] under Gaussian data, here from the Gaussian score."""
+    frame, score = frame_of("posterior"), GaussianScore().bind(DATA, CPU, F64)
+    for at in instants(process):
+        x = states(at)
+        denoised = score.denoise(x, at.alpha, at.sigma)
+        y = frame.encode(x, at)
+        assert_close(torch.cdist(y, y), torch.cdist(denoised, denoised), 1e-9, scale=float(denoised.abs().max()))
+        assert_close(frame.decode(torch.zeros((1, 3), dtype=F64), at), at.alpha * score.mean[None], 1e-12)
+    least = marginal(process, process.t_min)  # almost without noise: distances of data
+    rows = torch.as_tensor(DATA.train[:20], dtype=F64)
+    y = frame.encode(least.alpha * rows, least)
+    # lam / (lam + r^2) = 1 to r^2 over the smallest variance
+    assert_close(torch.cdist(y, y), torch.cdist(rows, rows), 1.1 * least.squared_ratio / float(frame.variances.min()))
+
+
+@over_processes
+@over_frames
+def test_the_scale_is_the_standard_deviation_of_gaussian_data(process, kind):
+    """scale^2 is the diagonal of A Cov_t A^T, A the matrix of encode; in the raw frame its mean over the axes."""
+    frame = frame_of(kind)
+    for at in [marginal(process, process.t_min), *instants(process), marginal(process, process.t_max)]:
+        zero = torch.zeros((1, 3), dtype=F64)
+        matrix = (frame.encode(zero + torch.eye(3, dtype=F64), at) - frame.encode(zero, at)).T
+        covariance = torch.as_tensor(at.alpha**2 * COVARIANCE + at.sigma**2 * np.eye(3))
+        variances = torch.diag(matrix @ covariance @ matrix.T)
+        expected = variances.mean().expand(3) if kind == "raw" else variances
+        # the frame's covariance is added up from float32 products: 1e-6 relative
+        torch.testing.assert_close(frame.scale(at).square(), expected, rtol=1e-5, atol=0.0)
+        assert torch.equal(WithoutLinearPart(frame).scale(at), frame.scale(at))
+
+
 def test_raw_coordinates_are_the_state():
     at = instants(PROCESSES["vp"])[0]
     x = states(at)
@@ -150,9 +185,10 @@ def test_drift_is_the_derivative_of_the_map_along_the_flow(process, eta, kind):
 
 @over_processes
 @over_etas
-def test_whitened_diffusion_is_that_of_the_mapped_noise(process, eta):
-    """a_y = A a_x A^T with A the linear part of encode: (eta^2 g^2 / 2) S^-1 per unit of tau."""
-    frame = frame_of("whitened")
+@over_rotated
+def test_the_diffusion_is_that_of_the_mapped_noise(process, eta, kind):
+    """a_y = A a_x A^T with A the linear part of encode: whitened, (eta^2 g^2 / 2) S^-1 per unit of tau."""
+    frame = frame_of(kind)
     for at in instants(process):
         zero = torch.zeros((1, 3), dtype=F64)
         matrix = (frame.encode(zero + torch.eye(3, dtype=F64), at) - frame.encode(zero, at)).T
@@ -163,9 +199,10 @@ def test_whitened_diffusion_is_that_of_the_mapped_noise(process, eta):
 @over_processes
 @over_etas
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_gaussian_data_leave_no_excess(process, eta, dtype):
+@over_rotated
+def test_gaussian_data_leave_no_excess(process, eta, dtype, kind):
     """With the Gaussian score the excess vanishes, to the rounding of the two terms that cancel."""
-    frame = WhitenedFrame(DATA, CPU, dtype)
+    frame = FRAMES[kind](DATA, CPU, dtype)
     score = GaussianScore().bind(DATA, CPU, dtype)
     for at in instants(process):
         x = states(at).to(dtype)
@@ -174,10 +211,8 @@ def test_gaussian_data_leave_no_excess(process, eta, dtype):
         # one term alone: what the excess is for the denoiser 0
         alone = frame.excess_drift(x, torch.zeros_like(x), at, eta)
         assert float(excess.abs().max()) <= 20.0 * torch.finfo(dtype).eps * float(alone.abs().max())
-        y = frame.encode(x, at)
-        # so that b_y = -(eta^2 g^2 / 2) S^-1 y per unit tau, that is -kappa y with kappa = a
-        assert torch.equal(frame.decay_rate(at, eta), frame.diffusion(at, eta))
-        assert y.shape == excess.shape
+        if kind == "whitened":  # so that b_y = -(eta^2 g^2 / 2) S^-1 y per unit tau, that is -kappa y with kappa = a
+            assert torch.equal(frame.decay_rate(at, eta), frame.diffusion(at, eta))
 
 
 # ---- the linear part ----
@@ -185,8 +220,9 @@ def test_gaussian_data_leave_no_excess(process, eta, dtype):
 
 @over_processes
 @over_etas
-def test_decay_is_the_integral_of_its_rate(process, eta):
-    frame = frame_of("whitened")
+@over_rotated
+def test_decay_is_the_integral_of_its_rate(process, eta, kind):
+    frame = frame_of(kind)
     marks = [marginal(process, process.t_max), *instants(process)[::-1], marginal(process, process.t_min)]
     for start, end in [(marks[0], marks[2]), (marks[2], marks[3]), (marks[0], marks[-1])]:
         for axis in range(3):
@@ -228,14 +264,61 @@ def test_at_eta_one_the_decay_is_gaussian_regression(process):
 
 @over_processes
 @over_etas
-def test_whitened_noise_keeps_the_standard_normal(process, eta):
-    frame = frame_of("whitened")
+@over_rotated
+def test_the_linear_part_keeps_the_law_of_gaussian_data(process, eta, kind):
+    """decay^2 scale_start^2 + noise^2 = scale_end^2: whitened coordinates stay standard normal."""
+    frame = frame_of(kind)
     marks = [marginal(process, process.t_max), *instants(process)[::-1], marginal(process, process.t_min)]
     for start, end in itertools.pairwise(marks):
-        total = frame.decay(start, end, eta).square() + frame.noise_scale(start, end, eta).square()
-        torch.testing.assert_close(total, torch.ones(3, dtype=F64), rtol=1e-14, atol=0.0)
+        carried = frame.decay(start, end, eta) * frame.scale(start)
+        total = carried.square() + frame.noise_scale(start, end, eta).square()
+        torch.testing.assert_close(total, frame.scale(end).square(), rtol=1e-13, atol=0.0)
         if eta == 0.0:
             assert float(frame.noise_scale(start, end, eta).abs().max()) == 0.0
+
+
+@over_processes
+@over_etas
+@over_rotated
+def test_the_spans_diffusion_makes_the_spans_noise(process, eta, kind):
+    """Constant a and kappa over the span: 2 a int_0^D e^(-2 kappa r) dr = noise_scale^2, by quadrature; the midpoint's
+    a is met to second order in D."""
+    frame = frame_of(kind)
+    marks = instants(process)[::-1]
+    for start, end in itertools.pairwise(marks):
+        middle = marginal(process, process.time_of(-0.5 * (start.rho + end.rho)))
+        length = end.rho - start.rho
+        kappa = (-frame.decay(start, end, eta).log() / length).numpy()
+        found = frame.span_diffusion(start, middle, end, eta).numpy()
+        for axis in range(3):
+            spread, _ = integrate.quad(lambda r, k=kappa[axis]: math.exp(-2.0 * k * r), 0.0, length, epsrel=1e-11)
+            exact = float(frame.noise_scale(start, end, eta)[axis]) ** 2
+            assert 2.0 * found[axis] * spread == pytest.approx(exact, rel=1e-9, abs=0.0)
+        if eta == 0.0:
+            assert not found.any()
+            continue
+        errors = []
+        for half in (0.2, 0.1):
+            near, far = (marginal(process, process.time_of(-middle.rho + sign * half)) for sign in (1.0, -1.0))
+            ratio = frame.span_diffusion(near, middle, far, eta) / frame.diffusion(middle, eta)
+            errors.append(float((ratio - 1.0).abs().max()))
+        # a quarter at half the length, to terms of fourth order (0.2^2 of it), where there is an error at all
+        assert errors[1] <= 0.28 * errors[0] + 1e-9
+
+
+@pytest.mark.parametrize("eta", [0.5, 1.0])
+@over_rotated
+def test_single_precision_keeps_the_noise_of_short_spans(eta, kind):
+    """1 - decay^2 is 1e-7 and less where the data are far wider than the noise: no rounding of 1 may eat it."""
+    process = VarianceExploding(0.0005, 50.0)
+    marks = [marginal(process, t) for t in (0.0011, 0.00105, 0.001)]
+    single, double = (FRAMES[kind](DATA, CPU, dtype) for dtype in (torch.float32, F64))
+    assert float(double.noise_scale(marks[0], marks[-1], eta).min()) ** 2 < 1e-6
+    for function in ("noise_scale", "span_diffusion"):
+        spans = marks if function == "span_diffusion" else (marks[0], marks[-1])
+        exact, found = (getattr(frame, function)(*spans, eta) for frame in (double, single))
+        # a dozen operations, and squared ratios that differ by a tenth: some 20 eps
+        torch.testing.assert_close(found.double(), exact, rtol=20 * 2**-23, atol=0.0)
 
 
 @over_processes
@@ -259,6 +342,33 @@ def test_raw_noise_is_the_variance_equation_of_isotropic_gaussian_data(process, 
         actual = frame.noise_scale(start, end, eta)
         torch.testing.assert_close(actual, torch.full((3,), expected, dtype=F64), rtol=1e-7, atol=1e-10)
         assert bool((frame.decay(start, end, eta) == 1.0).all())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+@over_processes
+def test_posterior_frame_with_a_direction_without_variance(process, dtype):
+    """The flat direction is invisible in distances, yet decoded, and its law is that of the whitened frame exactly."""
+    rows = np.concatenate([DATA.train[:, :2], np.full((400, 1), 2.0, np.float32)], axis=1)
+    flat = Dataset("flat", rows, rows[:1], rows[:1])
+    frame, whitened = PosteriorFrame(flat, CPU, dtype), WhitenedFrame(flat, CPU, dtype)
+    eps = torch.finfo(dtype).eps
+    marks = [marginal(process, process.t_max), *instants(process)[::-1], marginal(process, process.t_min)]
+    for start, end in itertools.pairwise(marks):
+        x = states(end).to(dtype)
+        y = frame.encode(x, end)
+        assert float(y[:, 2].abs().max()) < 1e-5 * float(y[:, :2].abs().max())
+        assert_close(frame.decode(y, end), x, 1e2 * eps)
+        for eta in ETAS:
+            for name in ("decay", "noise_scale"):
+                unit = frame.scale(end) / (frame.scale(start) if name == "decay" else 1.0)
+                found, expected = (getattr(each, name)(start, end, eta) for each in (frame, whitened))
+                torch.testing.assert_close(found / unit, expected, rtol=1e2 * eps, atol=0.0)
+
+
+def test_rows_that_are_all_the_same_have_no_posterior_frame():
+    rows = np.full((50, 3), 2.0, np.float32)
+    with pytest.raises(CapabilityError, match="rows that differ"):
+        PosteriorFrame(Dataset("one point", rows, rows[:1], rows[:1]), CPU, F64)
 
 
 def test_whitened_frame_with_a_direction_without_variance():

@@ -27,9 +27,17 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "koopman": [
         {"operator": GeneratorOptions(segments=3, points=40, eta=eta, frame=frame)}
         for eta in (0.0, 1.0)
-        for frame in ("whitened", "raw")
+        for frame in ("whitened", "raw", "posterior")
     ]
     + [{"operator": GeneratorOptions(segments=3, points=40), "backend": "tiled"}],
+    "density": [
+        {
+            "operator": GeneratorOptions(segments=3, points=40, eta=1.0, frame=frame),
+            "smoothing": smoothing,
+            "clusters": 3,
+        }
+        for frame, smoothing in (("whitened", "isotropic"), ("posterior", "local_low_rank"), ("raw", "renoised"))
+    ],
     "euler_maruyama": [{"steps": 7}, {"steps": 7, "eta": 0.5}],
     "pf_ode_euler": [{"steps": 7}],
     "pf_ode_heun": [{"steps": 7}],

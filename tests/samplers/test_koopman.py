@@ -281,6 +281,21 @@ def test_a_row_that_left_the_points_is_not_thrown_farther(make_problem, planar):
     assert wildest > 10.0  # what it would have been
 
 
+def test_the_precision_is_that_of_the_most_delicate_axis(make_problem, planar):
+    """One axis a million times as wide as the other hides nothing of the other's rounding."""
+    problem = make_problem(planar, VE, torch.float32)
+    options = GeneratorOptions(segments=6, points=200)
+    span = segments(problem, options)[2]
+    frame = FRAMES["whitened"](planar, problem.device, torch.float32)
+    frozen = freeze(problem, options, frame, span.middle, 2)
+    pairs = DenseEigensolver().solve(frozen.pencil, RBF(factor=1.0), Koopman().backend)
+    stretch = torch.tensor([1e6, 1.0], dtype=torch.float64)
+    wide = replace(frozen, pencil=replace(frozen.pencil, points=frozen.pencil.points * stretch))
+    for given in (frozen, wide):
+        found = expand_displacement(pairs, given, span.length, torch.ones(2, dtype=torch.float64), torch.float32)
+        assert found.diagnostics["evaluated_in"] == "float64"
+
+
 def test_ill_conditioned_segments_are_evaluated_in_double(make_problem, planar):
     """Weights of 1e6 with both signs cancel: in float32 a row would be rounding, and depend on its batch."""
     operator = GeneratorOptions(segments=6, points=200)

@@ -120,6 +120,25 @@ def test_parts_of_equal_size_do_not_share_their_moments(pair):
     assert restricted(replace(pair, fingerprint=""), np.arange(5)).fingerprint == ""
 
 
+def test_a_part_that_is_parted_again_chooses_anew(make_problem, pair):
+    """Classes, each parted in two clusters: within a class, shares are those of its own clusters.
+
+    Planted defect: with the outer choice's number again, a class would take its rows from one end of its own list.
+    """
+    nested = Partitioned(Partitioned("gaussian", by="kmeans", parts=2), by="class").fit(make_problem(pair, PROCESS))
+    noise = stream(COUNT)
+    outer = nested.part_of(noise)
+    for index, inner in enumerate(nested.parts):
+        own = noise.select(outer == index)
+        chosen = inner.part_of(own)
+        exact = torch.diff(inner.ends, prepend=inner.ends.new_zeros(1)).double() / int(inner.ends[-1])
+        shares = torch.bincount(chosen, minlength=2).double() / own.size
+        assert float((shares - exact).abs().max()) < 4 * float((exact[0] * exact[1] / own.size).sqrt())
+        again = replace(own, first_draw=0).uniform_integers((1 << 20) + len(pair.train), int(inner.ends[-1]))
+        repeated = torch.bincount(torch.searchsorted(inner.ends, again, right=True), minlength=2).double() / own.size
+        assert float((repeated - exact).abs().max()) > 0.1
+
+
 class ClassScore:
     """A score with classes that notes which are asked for; its denoiser returns the class's mean."""
 

@@ -326,3 +326,28 @@ def test_it_stays_within_its_stated_memory(live_bytes, tmp_path, batch):
         plugin.bind(dataset(), CPU, torch.float32).denoise(x, 1.0, 0.5)
     stated = plugin.working_memory(ProblemSize(10, 192, batch, 4))
     assert 0.25 * stated <= live_bytes.peak <= stated
+
+
+def test_the_fingerprint_is_that_of_all_files_read(tmp_path: Path) -> None:
+    """Weights, configuration and schedule all change the values; a pipeline's folder has its network's fingerprint."""
+    folder = tmp_path / "unet"
+    save(folder, {"num_train_timesteps": 1000})
+    score = DiffusersUNet(str(folder))
+    seen = [score.fingerprint()]
+    (tmp_path / "scheduler").mkdir()
+    (tmp_path / "scheduler" / "scheduler_config.json").write_bytes((folder / "scheduler_config.json").read_bytes())
+    assert DiffusersUNet(str(tmp_path)).fingerprint() == seen[0]
+    for name in ("scheduler_config.json", "config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_text(text + " ", encoding="utf-8")
+        seen.append(score.fingerprint())
+    weights = bytearray((folder / WEIGHTS).read_bytes())
+    weights[-1] ^= 1  # one bit of the last weight
+    (folder / WEIGHTS).write_bytes(weights)
+    seen.append(score.fingerprint())
+    (folder / "scheduler_config.json").unlink()
+    seen.append(score.fingerprint())
+    assert None not in seen
+    assert len(set(seen)) == 5
+    (folder / WEIGHTS).unlink()
+    assert score.fingerprint() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+import kfpbench
 from kfpbench.data.dataset import Dataset
-from kfpbench.errors import CapabilityError, DataError, KfpbenchError, ParameterError
+from kfpbench.errors import CapabilityError, DataError, KfpbenchError, ParameterError, StoreError
 from kfpbench.networks.unet import UNet
 from kfpbench.protocols import BoundScore, ProblemSize, ScorePlugin
 from kfpbench.scores.edm_state_dict import EdmStateDict
@@ -227,3 +229,43 @@ def test_it_stays_within_its_stated_memory(live_bytes, tmp_path, batch, side):
         plugin.bind(dataset(shape), CPU, torch.float32).denoise(x, 1.0, 0.5)
     stated = plugin.working_memory(ProblemSize(10, 3 * side**2, batch, 4))
     assert 0.25 * stated <= live_bytes.peak <= stated
+
+
+def test_the_fingerprint_is_that_of_the_file(file: Path, network: UNet, tmp_path: Path) -> None:
+    """Not of its name or of the parameters: a copy has the same one, weights trained on have another."""
+    before = EdmStateDict(path=str(file)).fingerprint()
+    assert before == hashlib.sha256(file.read_bytes()).hexdigest()
+    copy = tmp_path / "copy.safetensors"
+    copy.write_bytes(file.read_bytes())
+    assert EdmStateDict(path=str(copy), label=1).fingerprint() == before
+    trained = {name: value + 1e-3 for name, value in network.state_dict().items()}
+    save_file(trained, file)
+    assert EdmStateDict(path=str(file)).fingerprint() != before
+    assert EdmStateDict(path=str(tmp_path / "none.safetensors")).fingerprint() is None
+
+
+def test_a_run_is_not_continued_with_other_weights(tmp_path: Path) -> None:
+    path = tmp_path / "digits.safetensors"
+    options = {"patch": 1, "channels": [8, 8], "attention": []}
+
+    def save(seed: int) -> None:
+        torch.manual_seed(seed)
+        save_file(UNet((1, 8, 8), 1, (8, 8), 1, (), 10).state_dict(), path)
+
+    suite = {
+        "name": "with_state_dict",
+        "data": "digits",
+        "score": {"name": "edm_state_dict", "path": str(path), **options},
+        "process": "ve",
+        "samplers": [{"name": "pf_ode_euler", "steps": 1}],
+        "n_samples": 4,
+        "batch_size": 4,
+        "latency_repeats": 1,
+    }
+    save(0)
+    (record,) = kfpbench.run(suite, out=tmp_path / "run").records
+    assert record.status == "ok"
+    kfpbench.run(suite, out=tmp_path / "run")
+    save(1)
+    with pytest.raises(StoreError, match=r"file has changed.*--force"):
+        kfpbench.run(suite, out=tmp_path / "run")
