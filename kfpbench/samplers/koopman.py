@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,6 +17,7 @@ from kfpbench.noise import NoiseStream
 from kfpbench.operators.augmented import TimeCoordinate, augment
 from kfpbench.operators.frames import FRAMES, Frame, WithoutLinearPart
 from kfpbench.operators.generator import FrozenGenerator, GeneratorOptions, Segment, freeze, segments
+from kfpbench.operators.leading_axes import LeadingAxes
 from kfpbench.operators.pencil import require_smooth
 from kfpbench.protocols import Backend, Kernel, Problem, ProblemSize
 from kfpbench.registry import resolve
@@ -23,12 +25,11 @@ from kfpbench.samplers.conditional_noise import (
     COVARIANCES,
     EXACT_DIRECTIONS,
     PROBES,
-    ConditionalNoise,
     Covariance,
-    NoiseScale,
     Solved,
 )
 from kfpbench.samplers.displacement import COLUMNS, AugmentedDisplacement, Displacement, expand_displacement
+from kfpbench.samplers.steps import LeadingStep, Step
 
 _DEFAULT_OPERATOR = GeneratorOptions()
 _BY_KERNEL = ("kernel", "kernel_mean")
@@ -55,8 +56,13 @@ class Koopman:
     the price of a second expansion; ``kernel_mean``, its mean over the points, the same for every state, for dimensions
     in which the function is not to be had; ``none``: conditional means alone, which lose variance.
 
+    ``components`` c gives the kernel part the leading c coordinates of a frame of principal axes; the rest follows the
+    Gaussian part alone. null: all. What a kernel can tell of a noisy image lies in few axes, and a sample then streams
+    c / d of the numbers.
+
     Setup: N x segments score evaluations and one eigenproblem a segment. Sampling: no score evaluation, O(N d) for each
-    image and segment. Source: Wu and Kawahara, Entropy 28(3):290 (2026), for the idea; the formulas are this project's.
+    image and segment, O(N c) with ``components``, and O(d^2) for the frame. Source: Wu and Kawahara, Entropy 28(3):290
+    (2026), for the idea; the formulas are this project's.
     """
 
     contract_examples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -69,6 +75,7 @@ class Koopman:
             "covariance": "kernel_mean",
             "linear": "none",
         },
+        {"operator": GeneratorOptions(segments=2, points=40, eta=0.5, frame="posterior"), "components": 1},
     )
 
     def __init__(
@@ -80,6 +87,7 @@ class Koopman:
         rank: Annotated[int, Field(ge=0)] | None = None,
         linear: Literal["gaussian", "none"] = "gaussian",
         covariance: Covariance = "gaussian",
+        components: Annotated[int, Field(ge=1)] | None = None,
     ) -> None:
         if rank is not None and rank < 0:
             raise ParameterError("koopman: rank must not be negative", got=rank, allowed="null, or 0 and more")
@@ -87,6 +95,15 @@ class Koopman:
             raise ParameterError("koopman: unknown linear part", got=linear, allowed="gaussian, none")
         if covariance not in COVARIANCES:
             raise ParameterError("koopman: unknown covariance", got=covariance, allowed=", ".join(COVARIANCES))
+        if components is not None and components < 1:
+            raise ParameterError("koopman: components must be positive", got=components, allowed="null, or 1 and more")
+        if components is not None and operator.frame == "raw":
+            raise CapabilityError(
+                "koopman: pixels are not sorted: their leading components mean nothing",
+                got="components with frame raw",
+                allowed="frame whitened or posterior",
+                remedy="Take one of these frames, or components: null.",
+            )
         self.kernel: Kernel = resolve("kernels", kernel)
         self.eigensolver: Eigensolver = resolve("eigensolvers", eigensolver)
         self.backend: Backend = resolve("backends", backend)
@@ -94,13 +111,17 @@ class Koopman:
         self.rank = rank
         self.linear = linear
         self.covariance: Covariance = covariance
+        self.components = components
 
     def fit(self, problem: Problem) -> FittedKoopman:
         """Evaluate the drift, solve one eigenproblem a segment, fold the coefficients. Raises NumericalError."""
         if self.rank != 0:  # before any score is evaluated
             self._require_whole_operator()
-            require_smooth(self.kernel, 2 if self.operator.eta > 0 else 1, problem.dataset.dimension)
-        frame: Frame = FRAMES[self.operator.frame](problem.dataset, problem.device, problem.dtype)
+            seen = min(self.components or problem.dataset.dimension, problem.dataset.dimension)
+            require_smooth(self.kernel, 2 if self.operator.eta > 0 else 1, seen)
+        whole: Frame = FRAMES[self.operator.frame](problem.dataset, problem.device, problem.dtype)
+        leading = self.components is not None and self.components < problem.dataset.dimension
+        frame = LeadingAxes(whole, self.components) if leading and self.components else whole
         if self.linear == "none":
             frame = WithoutLinearPart(frame)
         spans = segments(problem, self.operator)
@@ -110,7 +131,19 @@ class Koopman:
             steps = self._augmented(problem, frame, spans)
         else:
             steps = [self._piece(problem, frame, span, draw) for draw, span in enumerate(spans)]
+        if leading:
+            return FittedKoopman(whole, [self._with_rest(whole, step) for step in steps], problem.dtype)
         return FittedKoopman(frame, steps, problem.dtype)
+
+    def _with_rest(self, whole: Frame, step: Step) -> LeadingStep:
+        start, end, eta = step.segment.start, step.segment.end, self.operator.eta
+        count = len(step.decay)
+        noisy = step.noise_scale is not None
+        return LeadingStep(
+            step,
+            whole.decay(start, end, eta)[count:],
+            whole.noise_scale(start, end, eta)[count:] if noisy else None,
+        )
 
     def _piece(self, problem: Problem, frame: Frame, span: Segment, draw: int) -> Step:
         frozen = freeze(problem, self.operator, frame, span.middle, draw)
@@ -179,30 +212,16 @@ class Koopman:
         if self.rank == 0:
             return moments + size.itemsize * (frame + batch)
         points = self.operator.points
+        seen = min(self.components or size.dimension, size.dimension)
         by_kernel = self.covariance in _BY_KERNEL and self.operator.eta > 0
         tables = 3 if self.covariance == "kernel" and by_kernel else 2  # centres, and one or two sets of weights
-        steps = self.operator.span_count * tables * points * size.dimension + points * size.batch
-        folding = 2 * points * size.dimension + 8 * points * min(COLUMNS, size.dimension)
+        steps = self.operator.span_count * tables * points * seen + points * size.batch
+        folding = 2 * points * seen + 8 * points * min(COLUMNS, seen)
         if by_kernel:
-            directions = size.dimension if size.dimension <= EXACT_DIRECTIONS else PROBES
-            folding += points * (directions * (points + size.dimension) + size.dimension)
-        eigenproblem = self.eigensolver.working_memory(points, size.dimension, self.rank, 8, self.backend)
+            directions = seen if seen <= EXACT_DIRECTIONS else PROBES
+            folding += points * (directions * (points + seen) + seen)
+        eigenproblem = self.eigensolver.working_memory(points, seen, self.rank, 8, self.backend)
         return int(moments + size.itemsize * (frame + batch) + 8 * (steps + folding) + eigenproblem)
-
-
-@dataclass(frozen=True)
-class Step:
-    """One segment of a fitted sampler: linear flow (d,), noise scale, displacement or None at rank 0."""
-
-    segment: Segment
-    decay: Tensor
-    noise_scale: NoiseScale
-    displacement: Displacement | AugmentedDisplacement | None
-    diagnostics: dict[str, Any]
-
-    def scale_at(self, y: Tensor) -> Tensor | None:
-        """The conditional standard deviation at y (n, d): (n, d), or (d,) for every state alike, or none."""
-        return self.noise_scale(y) if isinstance(self.noise_scale, ConditionalNoise) else self.noise_scale
 
 
 @dataclass(frozen=True)
@@ -210,7 +229,7 @@ class FittedKoopman:
     """A fixed sequence of tensor operations from noise to data: no loop over samples or eigenfunctions."""
 
     frame: Frame
-    steps: list[Step]
+    steps: Sequence[Step | LeadingStep]
     dtype: torch.dtype
 
     def sample(self, noise: NoiseStream) -> Tensor:
@@ -218,12 +237,7 @@ class FittedKoopman:
         first, last = self.steps[0].segment.start, self.steps[-1].segment.end
         y = self.frame.encode(first.sigma * noise.normal(0), first)
         for draw, step in enumerate(self.steps, start=1):
-            moved, scale = step.decay * y, step.scale_at(y)
-            if step.displacement is not None:
-                moved = moved + step.displacement(y)
-            if scale is not None:
-                moved = moved + scale * noise.normal(draw)
-            y = moved
+            y = step.advance(y, noise.normal(draw) if step.noisy else None)
         return self.frame.decode(y, last)
 
     def describe(self) -> dict[str, Any]:
