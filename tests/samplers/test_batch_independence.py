@@ -9,6 +9,7 @@ dependence on the batch that anyone would notice (a mean, a norm, an adaptive st
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -42,10 +43,18 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     "pf_ode_euler": [{"steps": 7}],
     "pf_ode_heun": [{"steps": 7}],
 }
+
+
+def examples(name: str) -> Sequence[dict[str, Any]]:
+    """The cheap examples that a sampler gives its contract suite, or its defaults."""
+    found: Sequence[dict[str, Any]] = getattr(find("samplers", name).load(), "contract_examples", ({},))
+    return found
+
+
 CASES = [
     pytest.param(name, parameters, id=f"{name}-{number}")
     for name in available("samplers")
-    for number, parameters in enumerate(SMALL.get(name, [{}]))
+    for number, parameters in enumerate(SMALL.get(name) or examples(name))
 ]
 ORDERS = {
     "one batch": [list(range(COUNT))],
