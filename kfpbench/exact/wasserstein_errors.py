@@ -7,7 +7,7 @@ from typing import Any
 
 from kfpbench.data.dataset import Mixture
 from kfpbench.errors import CapabilityError
-from kfpbench.protocols import FittedSampler, Problem
+from kfpbench.protocols import Problem
 
 
 @dataclass(frozen=True)
@@ -26,25 +26,6 @@ class WassersteinErrors:
     initialisation: float | None
     accuracy: float
     details: dict[str, Any] = field(default_factory=dict)
-
-
-def exact_errors(sampler: FittedSampler, problem: Problem, max_rows: int = 20_000) -> WassersteinErrors:
-    """The errors by whichever way is open: closed form for Gaussian data, quantile functions in one dimension.
-
-    Raises CapabilityError, with the reason, when neither is.
-    """
-    from kfpbench.exact.gaussian_w2 import gaussian_errors
-    from kfpbench.exact.mixture_w2_1d import line_errors
-
-    law = known_law(problem)
-    if problem.dataset.dimension > 1:
-        return gaussian_errors(sampler, problem, max_rows)
-    if len(law.weights) > 1:
-        return line_errors(sampler, problem)
-    try:
-        return gaussian_errors(sampler, problem, max_rows)
-    except CapabilityError:
-        return line_errors(sampler, problem)
 
 
 def known_law(problem: Problem) -> Mixture:

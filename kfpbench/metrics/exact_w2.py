@@ -45,13 +45,13 @@ class ExactWasserstein:
 
     def evaluate(self, data: MetricInput) -> list[Measurement]:
         """Four measurements, those of ``outputs``; the last two are missing for a sampler that does not use draw 0."""
-        from kfpbench.exact.wasserstein_errors import exact_errors
+        from kfpbench.exact.exact_errors import exact_errors
 
         check_input(data)
         if data.sampler is None or data.problem is None:
             raise CapabilityError(
                 "exact_w2 looks at the sampler, and was given samples alone",
-                remedy="Run a suite, or call kfpbench.exact.wasserstein_errors.exact_errors(sampler, problem).",
+                remedy="Run a suite, or call kfpbench.exact.exact_errors.exact_errors(sampler, problem).",
             )
         found = exact_errors(data.sampler, data.problem, self.max_rows)
         details = {**found.details, "accuracy": found.accuracy, "dtype": str(data.problem.dtype).removeprefix("torch.")}

@@ -12,8 +12,8 @@ import torch
 
 from kfpbench.data.dataset import Mixture
 from kfpbench.errors import CapabilityError
+from kfpbench.exact.exact_errors import exact_errors
 from kfpbench.exact.gaussian_w2 import gaussian_errors
-from kfpbench.exact.wasserstein_errors import exact_errors
 from kfpbench.registry import find
 from kfpbench_baselines.euler_maruyama import EulerMaruyama
 from kfpbench_baselines.gaussian import FittedGaussian

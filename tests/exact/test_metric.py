@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kfpbench.errors import CapabilityError, ParameterError
-from kfpbench.exact.wasserstein_errors import exact_errors
+from kfpbench.exact.exact_errors import exact_errors
 from kfpbench.metrics.exact_w2 import OUTPUTS, ExactWasserstein
 from kfpbench.protocols import MetricInput
 from kfpbench.runner.execute import run

@@ -12,9 +12,9 @@ from scipy.special import ndtr, ndtri
 
 from kfpbench.data.dataset import Mixture
 from kfpbench.errors import CapabilityError
+from kfpbench.exact.exact_errors import exact_errors
 from kfpbench.exact.gaussian_w2 import gaussian_errors
 from kfpbench.exact.mixture_w2_1d import line_errors, mixture_quantiles, monotone_map, quantile_w2, smoothed
-from kfpbench.exact.wasserstein_errors import exact_errors
 from kfpbench_baselines.euler_maruyama import EulerMaruyama
 from kfpbench_baselines.pf_ode_euler import ProbabilityFlowEuler
 from kfpbench_baselines.pf_ode_heun import ProbabilityFlowHeun
