@@ -5,19 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
-from kfpbench.errors import ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem
-from kfpbench_baselines.integrator import FittedIntegrator, Integrator, Rho, Steps
-from kfpbench_baselines.schedules import Schedule
+from kfpbench_baselines.integrator import FittedIntegrator, StochasticIntegrator
 
 
-class DDPMAncestral(Integrator):
+class DDPMAncestral(StochasticIntegrator):
     """x_s ~ q(x_s | x_t, x_0 = D(x_t)), the forward process's own posterior, for any linear process and grid:
 
         x_s = alpha_s D + sqrt(sigma_s^2 - eta^2 v) (x_t - alpha_t D) / sigma_t + eta sqrt(v) xi,
@@ -27,18 +23,6 @@ class DDPMAncestral(Integrator):
     one step for data that are a single point; weak order 1. NFE = steps. Source: Ho, Jain, Abbeel (2020), eq. (6) and
     (7); Song, Meng, Ermon (2021), eq. (12) and (16).
     """
-
-    def __init__(
-        self,
-        steps: Steps = 1000,
-        schedule: Schedule = "edm",
-        eta: Annotated[float, Field(ge=0, le=1)] = 1.0,
-        rho: Rho = 7.0,
-    ) -> None:
-        super().__init__(steps, schedule, rho)
-        if not 0.0 <= eta <= 1.0:
-            raise ParameterError("eta out of range", got=eta, allowed="0 to 1", where="ddpm_ancestral")
-        self.eta = eta
 
     def fit(self, problem: Problem) -> FittedDDPMAncestral:
         """Nothing to learn: lay the time grid."""

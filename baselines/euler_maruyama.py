@@ -5,37 +5,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
 
-from pydantic import Field
 from torch import Tensor
 
-from kfpbench.errors import ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem
-from kfpbench_baselines.integrator import FittedIntegrator, Integrator, Rho, Steps
-from kfpbench_baselines.schedules import Schedule
+from kfpbench_baselines.integrator import FittedIntegrator, StochasticIntegrator
 
 
-class EulerMaruyama(Integrator):
+class EulerMaruyama(StochasticIntegrator):
     """x <- x + h (-f x + (1 + eta^2)/2 g^2 score) + eta g sqrt(h) xi, h = t_i - t_(i+1) > 0.
 
     eta = 1 is the reverse SDE, eta = 0 Euler's method on the probability-flow ODE. Additive noise: strong and weak
     order 1. NFE = steps. Source: Anderson (1982) for the reverse SDE; Song et al. (2021), eq. (6); Kloeden and Platen
     (1992), sec. 10.2, for the method.
     """
-
-    def __init__(
-        self,
-        steps: Steps = 1000,
-        schedule: Schedule = "edm",
-        eta: Annotated[float, Field(ge=0, le=1)] = 1.0,
-        rho: Rho = 7.0,
-    ) -> None:
-        super().__init__(steps, schedule, rho)
-        if not 0.0 <= eta <= 1.0:
-            raise ParameterError("eta out of range", got=eta, allowed="0 to 1", where="euler_maruyama")
-        self.eta = eta
 
     def fit(self, problem: Problem) -> FittedEulerMaruyama:
         """Nothing to learn: lay the time grid."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -16,7 +13,7 @@ from torch import Tensor
 
 from kfpbench.data.dataset import Dataset
 from kfpbench.data.moments import Moments, moments_memory, training_moments
-from kfpbench.data.shared_cost import charge
+from kfpbench.data.shared_cost import ChargedCache
 from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
@@ -27,7 +24,6 @@ _BLOCK = 4096  # rows of one GEMM
 _RESTARTS = 4  # of k-means; the best inertia is kept
 _CHOICES = 2**31  # equally likely integers from which the component is drawn: weights are met to 5e-10
 _KEPT = 8  # mixtures that stay in memory, each K (rank^2 + 2 d) numbers
-_cache: OrderedDict[Hashable, tuple[ClusterMixture, float]] = OrderedDict()  # with the seconds they took
 
 
 class GaussianMixture:
@@ -83,21 +79,15 @@ class GaussianMixture:
 
     def mixture(self, dataset: Dataset, seed: int) -> ClusterMixture:
         """The mixture of the training rows; a data set and seed that were seen before charge what they took."""
+        moments = training_moments(dataset)  # charged apart
+
+        def compute() -> ClusterMixture:
+            return _mixture(dataset, moments, self._labels(dataset, moments, seed), self.rank)
+
+        if not dataset.fingerprint:
+            return compute()
         data = (dataset.fingerprint, len(dataset.train))
-        key: Hashable = (_WHERE, *data, seed, self.by, self.components, self.rank, self.clustered)
-        if dataset.fingerprint and key in _cache:
-            _cache.move_to_end(key)
-            mixture, seconds = _cache[key]
-            charge(key, seconds)
-            return mixture
-        moments, begin = training_moments(dataset), time.perf_counter()
-        mixture = _mixture(dataset, moments, self._labels(dataset, moments, seed), self.rank)
-        charge(key, 0.0)  # paid for by whoever waits here
-        if dataset.fingerprint:
-            _cache[key] = mixture, time.perf_counter() - begin
-            while len(_cache) > _KEPT:
-                _cache.popitem(last=False)
-        return mixture
+        return _cache.get((_WHERE, *data, seed, self.by, self.components, self.rank, self.clustered), compute)
 
     def _labels(self, dataset: Dataset, moments: Moments, seed: int) -> NDArray[np.int64]:
         """The cluster of every training row (N,)."""
@@ -141,6 +131,9 @@ class ClusterMixture:
     means: NDArray[np.float64]
     covariances: NDArray[np.float64]
     variances: NDArray[np.float64]
+
+
+_cache: ChargedCache[ClusterMixture] = ChargedCache(_KEPT)
 
 
 def _centred(rows: NDArray[np.float32], moments: Moments) -> Any:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from kfpbench.errors import ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
 from kfpbench_baselines.schedules import Schedule, check_grid, time_grid
@@ -43,6 +44,22 @@ class Integrator(ABC):
     def working_memory(self, size: ProblemSize) -> int:
         """Bytes, an upper bound: ``batches`` batches of rows, and the making of one batch of noise."""
         return (self.batches * size.itemsize + NOISE_BYTES) * size.batch * size.dimension
+
+
+class StochasticIntegrator(Integrator):
+    """An integrator with stochasticity ``eta``: 1 for the reverse process's own noise, 0 for none."""
+
+    def __init__(
+        self,
+        steps: Steps = 1000,
+        schedule: Schedule = "edm",
+        eta: Annotated[float, Field(ge=0, le=1)] = 1.0,
+        rho: Rho = 7.0,
+    ) -> None:
+        super().__init__(steps, schedule, rho)
+        if not 0.0 <= eta <= 1.0:
+            raise ParameterError("eta out of range", got=eta, allowed="0 to 1", where=type(self).__name__)
+        self.eta = eta
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kfpbench.data.dataset import Dataset
-from kfpbench.data.shared_cost import charge
+from kfpbench.data.shared_cost import ChargedCache
 
 _BLOCK = 4096  # rows of one GEMM of the covariance
 _KEPT = 4  # data sets whose moments stay in memory
-_cache: OrderedDict[tuple[str, int], tuple[Moments, float]] = OrderedDict()  # with the seconds they took
 
 
 @dataclass(frozen=True)
@@ -29,26 +26,18 @@ class Moments:
     variances: NDArray[np.float64]
 
 
+_cache: ChargedCache[Moments] = ChargedCache(_KEPT)
+
+
 def training_moments(dataset: Dataset) -> Moments:
     """Mean and covariance eigenpairs of the training rows, each axis signed so that its largest entry is positive.
 
     Blocks of rows are multiplied in float32 and added up in float64. Cost O(N d^2 + d^3), once per data set and
     training size in a process; a call that reuses them charges what they took (`shared_cost`).
     """
-    key = (dataset.fingerprint, len(dataset.train))
-    if dataset.fingerprint and key in _cache:
-        _cache.move_to_end(key)
-        moments, seconds = _cache[key]
-        charge(key, seconds)
-        return moments
-    begin = time.perf_counter()
-    moments = _moments(dataset.train)
-    charge(key, 0.0)  # paid for by whoever waits here; asking again is free
-    if dataset.fingerprint:
-        _cache[key] = moments, time.perf_counter() - begin
-        while len(_cache) > _KEPT:
-            _cache.popitem(last=False)
-    return moments
+    if not dataset.fingerprint:
+        return _moments(dataset.train)
+    return _cache.get((dataset.fingerprint, len(dataset.train)), lambda: _moments(dataset.train))
 
 
 def moments_memory(dimension: int) -> int:

@@ -5,9 +5,14 @@ Without this, the first cell of a run would pay for the data's moments and the o
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
 
 _bill: ContextVar[dict[Hashable, float] | None] = ContextVar("kfpbench_shared_cost", default=None)
 
@@ -28,3 +33,26 @@ def charge(result: Hashable, seconds: float) -> None:
     bill = _bill.get()
     if bill is not None:
         bill.setdefault(result, seconds)
+
+
+class ChargedCache(Generic[Value]):
+    """Keeps the ``size`` results used last, each with the seconds it took; a reuse charges them."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: OrderedDict[Hashable, tuple[Value, float]] = OrderedDict()
+
+    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """The result under ``key``, computed where it is not there."""
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            value, seconds = self._kept[key]
+            charge(key, seconds)
+            return value
+        begin = time.perf_counter()
+        value = compute()
+        charge(key, 0.0)  # paid for by whoever waits here; asking again is free
+        self._kept[key] = value, time.perf_counter() - begin
+        while len(self._kept) > self._size:
+            self._kept.popitem(last=False)
+        return value

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from kfpbench.noise import NoiseStream
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.frames import Frame
-from kfpbench.operators.generator import FIT_STREAM, FrozenGenerator, GeneratorOptions, Segment
+from kfpbench.operators.generator import FrozenGenerator, GeneratorOptions, Segment, fit_noise
 from kfpbench.operators.marginal import marginal
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.protocols import Problem
@@ -51,9 +50,7 @@ def augment(
     """
     first, last = spans[0].start, spans[-1].end
     rows = problem.dataset.train
-    noise = NoiseStream.of_range(
-        problem.seed, 0, options.points, rows.shape[1], problem.device, problem.dtype, stream=FIT_STREAM
-    )
+    noise = fit_noise(problem, options.points, rows.shape[1])
     chosen = noise.uniform_integers(0, len(rows)).cpu().numpy()
     eps = noise.normal(1)
     instants = min(_INSTANTS, options.points)

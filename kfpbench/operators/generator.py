@@ -126,6 +126,24 @@ class FrozenGenerator:
     excess: Tensor
 
 
+def noised_rows(
+    problem: Problem, rows: NDArray[np.float32], at: Marginal, count: int, draw: int
+) -> tuple[NDArray[np.int64], Tensor, Tensor]:
+    """Row numbers (n,), x_0 (n, d) and x = alpha x_0 + sigma eps (n, d), x_0 drawn from ``rows`` with replacement.
+
+    The same ``draw`` gives the same row numbers and the same eps at every instant. No score evaluation; O(n d).
+    """
+    noise = fit_noise(problem, count, rows.shape[1])
+    chosen = noise.uniform_integers(2 * draw, len(rows)).cpu().numpy()
+    origin = torch.as_tensor(rows[chosen], device=problem.device, dtype=problem.dtype)  # n rows travel, not all
+    return chosen, origin, at.alpha * origin + at.sigma * noise.normal(2 * draw + 1)
+
+
+def fit_noise(problem: Problem, count: int, dimension: int) -> NoiseStream:
+    """The noise of a fit, one sample index a point: draws 2 k and 2 k + 1 belong to ``noised_rows`` with draw k."""
+    return NoiseStream.of_range(problem.seed, 0, count, dimension, problem.device, problem.dtype, stream=FIT_STREAM)
+
+
 def freeze(
     problem: Problem,
     options: GeneratorOptions,
@@ -140,12 +158,7 @@ def freeze(
     default. The pencil is float64. Cost: N score evaluations.
     """
     rows = problem.dataset.train if rows is None else rows
-    noise = NoiseStream.of_range(
-        problem.seed, 0, options.points, rows.shape[1], problem.device, problem.dtype, stream=FIT_STREAM
-    )
-    chosen = noise.uniform_integers(2 * draw, len(rows)).cpu().numpy()
-    origin = torch.as_tensor(rows[chosen], device=problem.device, dtype=problem.dtype)  # N rows travel, not all
-    x = at.alpha * origin + at.sigma * noise.normal(2 * draw + 1)
+    chosen, _, x = noised_rows(problem, rows, at, options.points, draw)
     denoised = problem.score.denoise(x, at.alpha, at.sigma)
     y = frame.encode(x, at).double()
     excess = frame.excess_drift(x, denoised, at, options.eta).double()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -14,7 +13,7 @@ from kfpbench.eigensolvers.eigenpairs import Eigensolver
 from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.operators.frames import FRAMES, Frame
-from kfpbench.operators.generator import FIT_STREAM, GeneratorOptions, Segment, freeze, segments
+from kfpbench.operators.generator import GeneratorOptions, Segment, fit_noise, freeze, noised_rows, segments
 from kfpbench.operators.marginal import Marginal
 from kfpbench.operators.pencil import require_smooth
 from kfpbench.protocols import Backend, Kernel, Problem, ProblemSize
@@ -63,9 +62,9 @@ class Density:
 
     eta = 0 (pure transport) is allowed: the weights' formula needs no diffusion, but the spectrum is not discrete, and
     only all pairs together mean something. Setup: N x segments score evaluations and one eigenproblem a segment.
-    Sampling: no score evaluation, O(d) a row and O(d^2) for a change of coordinates. Source: DESIGN.md, section 1,
-    "density", after Wu and Kawahara, Entropy 28(3):290 (2026), for the idea; the formulas are this project's. Order: 2
-    in the segments' length, that of freezing at the midpoint.
+    Sampling: no score evaluation, O(d) a row and O(d^2) for a change of coordinates. Source:
+    Wu and Kawahara, Entropy 28(3):290 (2026), for the idea; the formulas are this project's. Order: 2 in the segments'
+    length, that of freezing at the midpoint.
 
     Raises ParameterError for impossible parameters, CapabilityError for augmented time or a kernel too rough.
     """
@@ -131,7 +130,7 @@ class Density:
         frame = FRAMES[self.operator.frame](problem.dataset, problem.device, problem.dtype)
         spans = segments(problem, self.operator)
         end, count = spans[-1].end, self.operator.points if self.particles is None else self.particles
-        origin, x = noised_rows(problem, end, count, self._draw(len(spans)))
+        _, origin, x = noised_rows(problem, problem.dataset.train, end, count, self._draw(len(spans)))
         y = frame.encode(x, end).double()
         law, records = self._solve(problem, frame, spans, y)
         return FittedDensity(self._smooth(problem, frame, end, origin, x, law), law.weights, records)
@@ -160,7 +159,8 @@ class Density:
         """Draws of N(0, sigma_T^2 I): the points' own eps with common draws, else 4,096 behind all others."""
         common = self.draws == "common"
         draw = 1 if common else 2 * (self.operator.span_count + 1) + 1
-        eps = _fit_noise(problem, self.operator.points if common else _START_DRAWS).normal(draw)
+        count = self.operator.points if common else _START_DRAWS
+        eps = fit_noise(problem, count, problem.dataset.dimension).normal(draw)
         return WeightedPoints.uniform(frame.encode(at.sigma * eps, at).double())
 
     def _smooth(
@@ -200,22 +200,6 @@ class Density:
         carried = 8 * (6 * points * d + 2 * start * d + 2 * count * points + 2 * tile * points)
         eigenproblem = self.eigensolver.working_memory(points, d, self.rank, 8, self.backend)
         return int(frame + held + clusters + gathered + carried + eigenproblem)
-
-
-def noised_rows(problem: Problem, at: Marginal, count: int, draw: int) -> tuple[Tensor, Tensor]:
-    """x_0 (P, d) and x = alpha x_0 + sigma eps, x_0 a training row drawn with replacement; no score evaluation.
-
-    Row i has the x_0 and the eps of point i that ``freeze`` makes with the same ``draw``.
-    """
-    rows, noise = problem.dataset.train, _fit_noise(problem, count)
-    chosen = noise.uniform_integers(2 * draw, len(rows)).cpu().numpy()
-    origin = torch.as_tensor(rows[chosen], device=problem.device, dtype=problem.dtype)
-    return origin, at.alpha * origin + at.sigma * noise.normal(2 * draw + 1)
-
-
-def _fit_noise(problem: Problem, count: int) -> NoiseStream:
-    dimension = problem.dataset.dimension
-    return NoiseStream.of_range(problem.seed, 0, count, dimension, problem.device, problem.dtype, stream=FIT_STREAM)
 
 
 @dataclass(frozen=True)

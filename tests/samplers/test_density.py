@@ -28,14 +28,14 @@ from kfpbench.noise import NoiseStream
 from kfpbench.operators.dense import DenseGram
 from kfpbench.operators.diffusion import Diffusion
 from kfpbench.operators.frames import FRAMES
-from kfpbench.operators.generator import GeneratorOptions, freeze, segments
+from kfpbench.operators.generator import GeneratorOptions, freeze, noised_rows, segments
 from kfpbench.operators.marginal import marginal
 from kfpbench.operators.pencil import GalerkinPencil
 from kfpbench.processes.ou import OrnsteinUhlenbeck
 from kfpbench.processes.ve import VarianceExploding
 from kfpbench.processes.vp import VariancePreserving
 from kfpbench.protocols import ProblemSize
-from kfpbench.samplers.density import Density, noised_rows
+from kfpbench.samplers.density import Density
 from kfpbench.samplers.fokker_planck_weights import WeightedPoints, carry, clipped, transfer
 from kfpbench.samplers.jump import Jump
 from kfpbench.samplers.local_gaussians import LocalGaussians
@@ -195,7 +195,7 @@ def test_moments_follow_the_linear_sde(make_problem, gaussian_data, process, eta
     options = GeneratorOptions(eta=eta, frame=frame, segments=5, points=60)
     fitted = quadratic(operator=options, draws="independent").fit(problem)
     coordinates, end = FRAMES[frame](gaussian_data, CPU, torch.float64), segments(problem, options)[-1].end
-    _, x = noised_rows(problem, end, 60, 5)
+    _, _, x = noised_rows(problem, problem.dataset.train, end, 60, 5)
     found = moments_of(WeightedPoints(coordinates.encode(x, end), fitted.weights))
     draws = NoiseStream.of_range(problem.seed, 0, 4096, 3, CPU, torch.float64, stream=1).normal(13)
     start = segments(problem, options)[0].start
@@ -229,7 +229,7 @@ def test_the_law_at_the_end_is_exact_within_the_starts_sampling_error(make_probl
     fitted = quadratic(operator=options, draws="independent").fit(problem)
     spans, frame = segments(problem, options), FRAMES["whitened"](gaussian_data, CPU, torch.float64)
     start, end = spans[0].start, spans[-1].end
-    _, x = noised_rows(problem, end, 60, 40)
+    _, _, x = noised_rows(problem, problem.dataset.train, end, 60, 40)
     mean, second = moments_of(WeightedPoints(frame.encode(x, end), fitted.weights))
     decay = frame.decay(start, end, 1.0)
     y_mean = frame.encode(torch.zeros(1, 3).double(), start)[0]
@@ -247,7 +247,7 @@ def test_freezing_at_midpoints_is_of_order_two(make_problem, gaussian_data, fram
     problem = make_problem(gaussian_data, VarianceExploding(0.5, 20.0))
     coordinates = FRAMES[frame](gaussian_data, CPU, torch.float64)
     start, end = (marginal(problem.process, t) for t in (problem.process.t_max, problem.process.t_min))
-    _, x = noised_rows(problem, end, 40, 0)
+    _, _, x = noised_rows(problem, problem.dataset.train, end, 40, 0)
     y0 = coordinates.encode(start.sigma * _first_normal(problem, 40), start).mean(0)
     whitened = FRAMES["whitened"](gaussian_data, CPU, torch.float64)
     # the exact mean flow: linear in the whitened frame, whatever the frame of the solution
@@ -274,7 +274,7 @@ def test_particles_are_the_rows_that_freeze_draws(make_problem, planar):
     problem, options = make_problem(planar, VE), GeneratorOptions(segments=2, points=30)
     frame, at = FRAMES["whitened"](planar, CPU, torch.float64), segments(problem, options)[1].middle
     for draw in (0, 3):
-        origin, x = noised_rows(problem, at, 50, draw)
+        _, origin, x = noised_rows(problem, problem.dataset.train, at, 50, draw)
         frozen = freeze(problem, options, frame, at, draw).pencil.points
         torch.testing.assert_close(frame.encode(x[:30], at), frozen, rtol=0, atol=1e-12)
         residual = (x - at.alpha * origin) / at.sigma
@@ -291,7 +291,7 @@ def test_transfer_keeps_the_moments_and_on_its_own_points_the_weights(make_probl
     pairs = eigenpairs(pencil, RBF(), max_rank=12)
     law = carry(pairs, pencil.points, WeightedPoints.uniform(span.start.sigma * stream(100).normal(0)), span.length)
     torch.testing.assert_close(transfer(law, pairs.basis, pencil.points).weights, law.weights, rtol=0, atol=1e-10)
-    particles = noised_rows(problem, span.end, 300, 1)[1]
+    particles = noised_rows(problem, problem.dataset.train, span.end, 300, 1)[2]
     moved = transfer(law, pairs.basis, particles)
     torch.testing.assert_close(moved.moments(pairs.basis), law.moments(pairs.basis), rtol=0, atol=1e-10)
     same = transfer(WeightedPoints.uniform(particles), pairs.basis, particles)
