@@ -290,6 +290,12 @@ class MovesThePoints(DenseEigensolver):
         return super().solve(pencil, kernel, backend, n_eigs)
 
 
+class OwnDraw(DenseEigensolver):
+    def solve(self, pencil, kernel, backend, n_eigs=None):
+        noisy = replace(pencil.diffusion, values=pencil.diffusion.values * (1.0 + 1e-4 * torch.rand(())))
+        return super().solve(replace(pencil, diffusion=noisy), kernel, backend, n_eigs)
+
+
 class Traceback(DenseEigensolver):
     def solve(self, pencil, kernel, backend, n_eigs=None):
         if len(pencil.points) == 1:
@@ -303,6 +309,7 @@ EIGENSOLVER_DEFECTS = [
     (ShiftedVectors, "values_belong_to_their_functions", "does not satisfy L phi = lambda phi"),
     (HalfTheDiffusion, "finds_the_leading_values", "is missing"),
     (MovesThePoints, "leaves_its_arguments_alone", "changes the pencil's points"),
+    (OwnDraw, "is_deterministic", "two solutions of one problem differ"),
     (Traceback, "refuses_bad_input", "one point: no typed error; got 'IndexError"),
 ]
 

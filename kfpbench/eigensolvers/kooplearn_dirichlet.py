@@ -41,7 +41,7 @@ class KooplearnDirichlet:
     out, and complex ones, which the symmetric problem has by rounding alone, are flagged. Right eigenfunctions are
     normalised to ||phi|| = 1 over the points. Adjoints are their dual basis over the points, psi = phi G^-1 with
     G = phi^H W phi, not kooplearn's left eigenfunctions, which are biorthogonal in the limit only. The eigenproblem is
-    solved in float64.
+    solved in float64, and values repeat to some 1e-8 only: kooplearn starts ARPACK from entropy of the system.
 
     The backend evaluates the eigenfunctions; kooplearn makes its own dense arrays. Cost O(N^3 d^3) and O(N^2 d^2) steps
     of interpreted Python; memory O(N^2 d^2). Source: Kostic, Lounici, Halconruy, Devergne, Pontil, "Learning the
