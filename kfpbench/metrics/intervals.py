@@ -78,6 +78,8 @@ def jackknife_interval(
     What it covers: the metric's expectation *at this n*, E[theta_n], not its limit for n to infinity. Many
     metrics have a bias of order 1/n; ``details["finite_n_bias"]`` = mean(theta_r) - value estimates it (for
     E[theta_n] = theta + b/n it is b/n plus noise), so value - finite_n_bias is a first-order extrapolation.
+    ``details["replicate_values"]`` holds the theta_r: cells of equal n and seed were halved alike, so that the interval
+    of a difference between two of them follows from the differences of theirs.
 
     Valid where the metric is asymptotically normal with a standard deviation ~ n^(-1/2). For a U-statistic
     the expected s^2 is Var(theta_m) - Var(theta_n). In the degenerate case (energy distance between equal
@@ -112,6 +114,7 @@ def jackknife_interval(
         "replicates": len(replicates),
         "sd": sd,
         "finite_n_bias": float(replicates.mean()) - value,
+        "replicate_values": replicates.tolist(),  # the halves depend on (n, seed) alone: they pair cells
     }
     return Interval(max(low, least), min(high, most), record)
 
