@@ -68,7 +68,7 @@ def frechet_distance(x: NDArray[np.floating[Any]], y: NDArray[np.floating[Any]])
     x64, y64 = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     check_pair(x64, y64)
     whole = [np.ones((1, len(z)), dtype=bool) for z in (x64, y64)]
-    return float(_distances(x64, y64, whole[0], whole[1])[0])
+    return float(frechet_of_subsets(x64, y64, whole[0], whole[1])[0])
 
 
 class FrechetDistance:
@@ -98,7 +98,7 @@ class FrechetDistance:
         n, d = x.shape
         replicates = _FEWER_REPLICATES if min(n, d) > _FEWER_REPLICATES_ABOVE else REPLICATES
         halves = half_samples(n, data.seed, replicates).with_whole()
-        values = _distances(x, y, halves.samples, halves.reference)
+        values = frechet_of_subsets(x, y, halves.samples, halves.reference)
         interval = jackknife_interval(float(values[0]), values[1:], n, least=0.0)
         record: dict[str, Any] = {**details, "rank_deficient": n <= d, **interval.details}
         if n <= d:
@@ -106,7 +106,7 @@ class FrechetDistance:
         return [Measurement("frechet", float(values[0]), interval.low, interval.high, n, details=record)]
 
 
-def _distances(
+def frechet_of_subsets(
     x: NDArray[np.float64],
     y: NDArray[np.float64],
     parts_x: NDArray[np.bool_],

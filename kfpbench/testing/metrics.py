@@ -26,8 +26,9 @@ Rows = NDArray[np.float32]
 
 
 def make_input(samples: Rows, reference: Rows, train: Rows, seed: int = 0) -> MetricInput:
-    """The input of an evaluation against test rows."""
-    dataset = Dataset("contract", train, reference, reference, fingerprint="contract")
+    """The input of an evaluation against test rows; training rows have two classes, by their first column."""
+    labels = (train[:, 0] > np.median(train[:, 0])).astype(np.int64)
+    dataset = Dataset("contract", train, reference, reference, train_labels=labels, fingerprint="contract")
     return MetricInput(samples, reference, train, dataset, "test", seed)
 
 

@@ -77,8 +77,8 @@ def test_energy_distance_interval_covers_the_population_value(make_input, shift)
         sds.append(result.details["sd"])
         values.append(result.value)
     assert covered >= LEAST
-    if shift == 0.0:  # degenerate: three times the variance, as the docstring says
-        assert 1.3 < math.sqrt(np.mean(np.square(sds))) / np.std(values) < 2.3
+    # between equal laws too, where half-samples would give a standard deviation 1.7 times too large; the typical one
+    assert 0.75 < np.median(sds) / np.std(values) < 1.35
 
 
 @pytest.mark.slow
