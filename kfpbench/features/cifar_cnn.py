@@ -4,47 +4,53 @@ from __future__ import annotations
 
 import copy
 import functools
-import hashlib
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from kfpbench.errors import CapabilityError, DataError, ShapeError
+from kfpbench.errors import CapabilityError, DataError
+from kfpbench.features.images import images_of, in_tiles
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from kfpbench.data.dataset import Dataset
-    from kfpbench.networks.classifier import Classifier
+    from kfpbench.networks.classifier_checkpoint import ClassifierCheckpoint
 
 _WEIGHTS = Path(__file__).parent / "weights" / "cifar_cnn.safetensors"
 _TILE = 500  # rows evaluated at a time
-_SHAPE = (3, 32, 32)
 
 
 class CifarCNN:
     """64 features of a convolutional classifier trained on CIFAR-10's training images (kfpbench.networks.classifier).
 
     A Frechet distance in them sees what separates the ten classes, not sharpness as such; it is no FID, and its numbers
-    compare with each other alone. Shapes: (n, 3072) in [-1, 1] -> (n, 64) float64; values outside are clipped, as an
-    image's would be. Cost about 0.13 GFLOP a row, in tiles of 500 rows. Raises CapabilityError for data that are not
-    32 x 32 colour images, ShapeError for rows of another length, DataError when the shipped weights are missing.
+    compare with each other alone. ``weights`` names a file that `kfpbench train` with `kind: classifier` has written,
+    for other images or other features; the shipped one takes colour images of 32 x 32 pixels.
+
+    Shapes: (n, 3072) in [-1, 1] -> (n, 64) float64; values outside are clipped, as an image's would be. Cost about 0.13
+    GFLOP a row, in tiles of 500 rows. Raises CapabilityError for data of another shape, ShapeError for rows of another
+    length, DataError for weights that are missing, or are no classifier's.
     """
+
+    uses_training_rows: ClassVar[bool] = False
+
+    def __init__(self, weights: str | None = None) -> None:
+        self.weights = weights
 
     @property
     def version(self) -> str:
         """Names the weights by their SHA-256."""
-        return f"cifar_cnn/{_load()[1]}"
+        return f"cifar_cnn/{self._classifier().sha256[:12]}"
 
     def fit(self, dataset: Dataset) -> CifarCNN:
         """A copy; the weights are fixed."""
-        if dataset.image_shape != _SHAPE:
+        shape = self._classifier().architecture.image_shape
+        if dataset.image_shape != shape:
             raise CapabilityError(
-                "features cifar_cnn need colour images of 32 x 32 pixels",
+                f"features cifar_cnn need images of {shape[1]} x {shape[2]} pixels with {shape[0]} channels",
                 got=f"data set {dataset.name!r} with image shape {dataset.image_shape}",
-                allowed=str(_SHAPE),
+                allowed=str(shape),
                 remedy="Take features pca or identity.",
             )
         return copy.copy(self)
@@ -53,39 +59,43 @@ class CifarCNN:
         """Features (n, 64) of the rows (n, 3072)."""
         import torch
 
-        if rows.ndim != 2 or rows.shape[1] != np.prod(_SHAPE):
-            raise ShapeError("cifar_cnn takes flattened images", got=rows.shape, allowed=f"(n, {np.prod(_SHAPE)})")
-        network = _load()[0]
-        images = torch.from_numpy(np.clip(rows, -1.0, 1.0).astype(np.float32)).reshape(-1, *_SHAPE)
-        with torch.inference_mode():
-            parts = [
-                network.features(part.contiguous(memory_format=torch.channels_last)) for part in images.split(_TILE)
-            ]
-        return torch.cat(parts).double().numpy() if parts else np.empty((0, 64))
+        loaded = self._classifier()
+        images = images_of(rows, loaded.architecture.image_shape, "cifar_cnn")
+        return in_tiles(
+            images,
+            _TILE,
+            loaded.architecture.width,
+            lambda part: loaded.network.features(part.contiguous(memory_format=torch.channels_last)),
+        )
 
     def describe(self) -> dict[str, Any]:
-        """The features' name and version."""
-        return {"features": "cifar_cnn", "version": self.version}
+        """The features' name and version, and how images are brought to the network."""
+        return {"features": "cifar_cnn", "version": self.version, "resize": "none"}
+
+    def _classifier(self) -> ClassifierCheckpoint:
+        path = _WEIGHTS if self.weights is None else Path(self.weights).expanduser()
+        try:
+            stamp = path.stat().st_mtime_ns
+        except OSError:
+            stamp = 0
+        return _load(path, stamp)
 
 
-@functools.cache
-def _load() -> tuple[Classifier, str]:
+@functools.lru_cache(maxsize=4)
+def _load(path: Path, stamp: int) -> ClassifierCheckpoint:
+    """The classifier of a file; ``stamp`` changes with the file."""
     import torch
-    from safetensors import SafetensorError, safe_open
 
-    from kfpbench.networks.classifier import Classifier
+    from kfpbench.networks.classifier_checkpoint import load_classifier
 
     try:
-        digest = hashlib.sha256(_WEIGHTS.read_bytes()).hexdigest()[:12]
-        with safe_open(_WEIGHTS, framework="pt") as file:
-            record = json.loads((file.metadata() or {})["kfpbench"])
-            weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        loaded = load_classifier(path)
+    except DataError as error:
         raise DataError(
-            f"the weights of features cifar_cnn cannot be read: {error}",
-            remedy="Reinstall kfpbench.",
-            where=str(_WEIGHTS),
+            f"the weights of features cifar_cnn cannot be read: {error.what}",
+            got=error.got,
+            remedy="Reinstall kfpbench." if path == _WEIGHTS else error.remedy,
+            where=str(path),
         ) from error
-    network = Classifier(**record["architecture"])
-    network.load_state_dict(weights)
-    return network.eval().to(memory_format=torch.channels_last), digest  # type: ignore[call-overload]
+    loaded.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
+    return loaded

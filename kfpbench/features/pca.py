@@ -85,6 +85,7 @@ class PCA:
         record: dict[str, float | str] = {
             "features": "pca",
             "version": self.version,
+            "resize": "none",
             "components": used,
             "explained_variance": float(fitted.explained.sum()),
         }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from kfpbench.errors import NumericalError, ParameterError, ShapeError
+from kfpbench.features.feature_cache import features_of
 from kfpbench.protocols import FeatureExtractor
 from kfpbench.registry import find
 
@@ -26,7 +28,9 @@ def resolve_features(features: FeatureExtractor | str) -> FeatureExtractor:
     if isinstance(features, str):
         extractor: FeatureExtractor = find("features", features).load()()
         return extractor
-    if isinstance(features, type) or not isinstance(features, FeatureExtractor):
+    # looked up without reading them: the version of a network's features takes its weights
+    members = [inspect.getattr_static(features, name, None) for name in ("version", "fit", "transform")]
+    if isinstance(features, type) or any(member is None for member in members):
         raise ParameterError(
             "`features` is not a feature extractor",
             got=features,
@@ -100,24 +104,27 @@ def extract(
     """Check the input, fit the extractor on the data set's training rows, and map samples and reference.
 
     Returns features (n, c) of the samples and of the reference, and the details that every measurement
-    records.
+    records. Features of rows that were looked at before come from ``features.feature_cache``.
     """
     check_input(data)
     fitted = extractor.fit(data.dataset)
-    samples, reference = fitted.transform(data.samples), fitted.transform(data.reference)
+    samples = features_of(extractor, fitted, data.dataset, data.samples)
+    reference = features_of(extractor, fitted, data.dataset, data.reference)
     check_pair(samples, reference)  # an extractor may overflow where the rows did not
     return samples, reference, details(fitted, data, samples.shape[1])
 
 
 def details(extractor: FeatureExtractor, data: MetricInput, dimension: int) -> dict[str, Any]:
-    """Which features were used, in how many dimensions, and which split was the reference."""
+    """Which features were used, in how many dimensions, how rows were resized, and which split was the reference."""
+    describe = getattr(extractor, "describe", None)  # not part of the protocol: recorded where it exists
+    description = describe() if callable(describe) else {}
     record: dict[str, Any] = {
-        "features": type(extractor).__name__,
+        "features": description.get("features", type(extractor).__name__),
         "features_version": extractor.version,
         "feature_dimension": dimension,
+        "resize": description.get("resize", "not stated"),
         "reference": data.reference_name,
     }
-    describe = getattr(extractor, "describe", None)  # not part of the protocol: recorded where it exists
     if callable(describe):
-        record["features_description"] = describe()
+        record["features_description"] = description
     return record

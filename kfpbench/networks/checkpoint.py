@@ -71,13 +71,16 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    path: Path, weights: Mapping[str, Tensor], record: CheckpointRecord, *, limit: int | None = None
+    path: Path, weights: Mapping[str, Tensor], record: StrictModel, *, limit: int | None = None
 ) -> None:
-    """Write weights (by parameter name) in float16, atomically. Cost: relative error 2^-11 of every weight.
+    """Write weights by name in float16, counts as they are, atomically. Cost: relative error 2^-11 of every weight.
 
     Raises NumericalError for weights beyond float16, ParameterError for a file of more than ``limit`` bytes.
     """
-    halves = {name: value.detach().to("cpu", torch.float16).contiguous() for name, value in weights.items()}
+    halves = {
+        name: value.detach().to("cpu", torch.float16 if value.is_floating_point() else value.dtype).contiguous()
+        for name, value in weights.items()
+    }
     if lost := [name for name, value in halves.items() if not bool(torch.isfinite(value).all())]:
         raise NumericalError("weights cannot be written in float16", got=lost[0], allowed="finite, at most 65504")
     with atomic_path(path) as temporary:
@@ -100,7 +103,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     Raises DataError for a missing file, one that is no checkpoint of kfpbench or a damaged one, and for tensors that
     are not those of its architecture.
     """
-    record, shapes = _read_header(path)
+    text, shapes = read_header(path)
+    record = _parse_record(text, str(path))
     try:
         with torch.device("meta"):  # shapes alone: a false record must not make us allocate
             planned = record.architecture.build()
@@ -108,22 +112,27 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise DataError(f"the architecture is not possible: {error}", where=str(path)) from error
     require_tensors({name: tuple(value.shape) for name, value in planned.named_parameters()}, shapes, str(path))
     denoiser = record.architecture.build()
-    try:
-        with safe_open(path, framework="pt") as file, torch.no_grad():
-            for name, parameter in denoiser.named_parameters():
-                value = file.get_tensor(name)
-                if not value.is_floating_point() or not bool(torch.isfinite(value).all()):
-                    raise DataError("a weight is not a finite number", got=name, where=str(path))
-                parameter.copy_(value)
-    except (OSError, SafetensorError) as error:
-        raise _damaged(path, error) from error
+    copy_tensors(path, dict(denoiser.named_parameters()))
     denoiser.eval().requires_grad_(False)
     return Checkpoint(denoiser, record, digest(path), path.stat().st_size)
 
 
 def read_record(path: Path) -> CheckpointRecord:
     """The record of a checkpoint, from the head of its file alone. Raises DataError."""
-    return _read_header(path)[0]
+    return _parse_record(read_header(path)[0], str(path))
+
+
+def copy_tensors(path: Path, into: Mapping[str, Tensor]) -> None:
+    """Copy the file's tensors into these. Raises DataError for one that is missing, of another kind, or not finite."""
+    try:
+        with safe_open(path, framework="pt") as file, torch.no_grad():
+            for name, kept in into.items():
+                value = file.get_tensor(name)
+                if value.is_floating_point() != kept.is_floating_point() or not bool(torch.isfinite(value).all()):
+                    raise DataError("a weight is not a finite number", got=name, where=str(path))
+                kept.copy_(value)
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
 
 
 def digest(path: Path) -> str:
@@ -148,8 +157,8 @@ def require_tensors(expected: Mapping[str, tuple[int, ...]], found: Mapping[str,
             raise DataError(f"{name} has the wrong shape", got=tuple(found[name]), allowed=str(shape), where=where)
 
 
-def _read_header(path: Path) -> tuple[CheckpointRecord, dict[str, tuple[int, ...]]]:
-    """The record, and the shape of every tensor."""
+def read_header(path: Path) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """The record as JSON, and the shape of every tensor. Raises DataError for a file that is no checkpoint of ours."""
     _require_file(path)
     try:
         with safe_open(path, framework="pt") as file:
@@ -163,7 +172,7 @@ def _read_header(path: Path) -> tuple[CheckpointRecord, dict[str, tuple[int, ...
             remedy="Write one with `kfpbench train FILE --export PATH`.",
             where=str(path),
         )
-    return _parse_record(text, str(path)), shapes
+    return text, shapes
 
 
 def _parse_record(text: str, where: str) -> CheckpointRecord:
@@ -174,6 +183,9 @@ def _parse_record(text: str, where: str) -> CheckpointRecord:
             raise DataError(
                 "the checkpoint has a newer format", got=version, allowed=FORMAT_VERSION, remedy="Upgrade kfpbench."
             )
+        kind = document.get("kind", "score") if isinstance(document, dict) else "score"
+        if kind != "score":
+            raise DataError("the file holds no score network", got=kind, where=where)
         return CheckpointRecord.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

@@ -48,9 +48,13 @@ COLUMNS = {
     "n": "Int64",
     "unit": "string",
     "better": "string",
+    "features": "string",
+    "features_version": "string",
+    "resize": "string",
     "schema_version": "Int64",
 }
 _FROM_MEASUREMENT = ("metric", "value", "ci_low", "ci_high", "n", "unit", "better")
+_FROM_DETAILS = ("features", "features_version", "resize")  # of metrics that are taken in features
 _DIGEST_KEY = b"kfpbench.cells_sha256"
 _VERSION_KEY = b"kfpbench.schema_version"
 
@@ -144,7 +148,9 @@ def _rows(record: CellRecord) -> Iterator[dict[str, Any]]:
         "axes": record.axes,
     }
     for entry in record.measurements or [{}]:
-        yield {**shared, **{name: entry.get(name) for name in _FROM_MEASUREMENT}}
+        details = entry.get("details") or {}
+        of_features = {name: None if details.get(name) is None else str(details[name]) for name in _FROM_DETAILS}
+        yield {**shared, **{name: entry.get(name) for name in _FROM_MEASUREMENT}, **of_features}
 
 
 def _part(holder: dict[str, Any], name: str) -> dict[str, Any]:

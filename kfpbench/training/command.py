@@ -8,16 +8,16 @@ from pathlib import Path
 from rich.console import Console
 
 from kfpbench.runner.materials import choose_device
-from kfpbench.training.options import TrainingOptions
+from kfpbench.training.options import AnyOptions
 from kfpbench.training.progress import LiveTraining, PlainTraining
 from kfpbench.training.session import export, train
 from kfpbench.training.stop import StopSignals
 
 
-def train_network(options: TrainingOptions, file: Path, folder: Path, minutes: float | None, device: str) -> int:
+def train_network(options: AnyOptions, file: Path, folder: Path, minutes: float | None, device: str) -> int:
     """Train and say what came of it. Returns the exit code: 0, or 128 plus the number of the signal that stopped it."""
     console = Console()
-    show = (LiveTraining if console.is_terminal else PlainTraining)(console, options.images)
+    show = (LiveTraining if console.is_terminal else PlainTraining)(console)
     with StopSignals() as stop, show as progress:
         result = train(
             options,
@@ -35,13 +35,13 @@ def train_network(options: TrainingOptions, file: Path, folder: Path, minutes: f
         reason = f"{minutes:g} minutes have passed" if stop.received is None else "stopped by a signal"
         _say(
             console,
-            f"{reason}; {result.images:,} of {options.images:,} images are seen and the state is saved: "
+            f"{reason}; {result.images:,} of {result.total:,} images are seen and the state is saved: "
             "the same command goes on from there",
         )
     return 0 if stop.received is None or result.complete else 128 + stop.received
 
 
-def export_checkpoint(options: TrainingOptions, file: Path, folder: Path, path: Path) -> None:
+def export_checkpoint(options: AnyOptions, file: Path, folder: Path, path: Path) -> None:
     """Write the checkpoint of the folder's state and its card, and say where they are."""
     checkpoint, card = export(options, folder, path, command=_command(file))
     _say(Console(), f"checkpoint: {checkpoint} ({checkpoint.stat().st_size / 2**20:.1f} MiB)\nmodel card: {card}")

@@ -16,15 +16,17 @@ from kfpbench.suite.places import Place, Places
 from kfpbench.suite.problems import combine, from_pydantic
 from kfpbench.suite.schema import SuiteModel
 from kfpbench.suite.yaml_source import parse_value
-from kfpbench.training.options import NetworkOptions, TrainingOptions
+from kfpbench.training.options import KINDS, AnyOptions, NetworkOptions, TrainingOptions
 
 _BELOW = {"network": list(NetworkOptions.model_fields)}
-_OF_SUITES = SuiteModel.model_fields.keys() - TrainingOptions.model_fields.keys() - {"include"}
+_OF_TRAINING = {"include"}.union(*(model.model_fields for model in KINDS.values()))
+_OF_SUITES = SuiteModel.model_fields.keys() - _OF_TRAINING
 
 
-def load_training(path: str | Path, overrides: Sequence[str] = ()) -> TrainingOptions:
+def load_training(path: str | Path, overrides: Sequence[str] = ()) -> AnyOptions:
     """Read a training file; ``overrides`` are ``path=value`` texts, such as images=100000 or network.patch=1.
 
+    `kind:` says what is trained, a score network where it is missing.
     ``include`` merges other files underneath, as in suites. Raises SuiteError with the file, line and column of every
     problem found; a suite is refused with what a training file looks like.
     """
@@ -39,17 +41,26 @@ def load_training(path: str | Path, overrides: Sequence[str] = ()) -> TrainingOp
     for text in overrides:
         _override(document, places, text)
     _spell_out_name(document)
+    model = _model(document, places)
     problems = []
     options = None
     try:
-        options = TrainingOptions.model_validate_json(json.dumps(document))
+        options = model.model_validate_json(json.dumps(document))
     except ValidationError as error:
-        problems += from_pydantic(error, document, TrainingOptions.model_fields, _BELOW)
+        problems += from_pydantic(error, document, model.model_fields, _BELOW)
     if isinstance(document.get("data"), dict):
         problems += [problem.under(("data",)) for problem in check_block("datasets", document["data"]).problems]
     if options is None or problems:
         raise combine([problem.error(places.where(problem.path, at_key=problem.at_key)) for problem in problems])
     return options
+
+
+def _model(document: dict[str, Any], places: Places) -> type[AnyOptions]:
+    kind = document.get("kind", "score")
+    if not isinstance(kind, str) or kind not in KINDS:
+        where = places.where(("kind",))
+        raise SuiteError("nothing of that kind is trained", got=kind, allowed=", ".join(KINDS), where=where)
+    return KINDS[kind]
 
 
 def _refuse_suite(document: dict[str, Any], places: Places) -> None:

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
-from kfpbench.training.trainer import Progress
+from kfpbench.training.loop import Progress
 
 _LINE_SECONDS = 10.0
 
@@ -29,8 +29,8 @@ def duration(seconds: float) -> str:
 class LiveTraining:
     """A bar with images, loss, speed and the time left."""
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._total = total
+    def __init__(self, console: Console) -> None:
+        self._total = 0
         columns = (BarColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
         self._bar = RichProgress(*columns, console=console, transient=True)
         self._task: TaskID | None = None
@@ -42,8 +42,9 @@ class LiveTraining:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._bar.stop()
 
-    def begin(self, images: int) -> None:
+    def begin(self, images: int, total: int) -> None:
         """Show how far earlier parts have come."""
+        self._total = total
         self._task = self._bar.add_task(f"{images:,} of {self._total:,} images", total=self._total, completed=images)
 
     def report(self, progress: Progress) -> None:
@@ -55,9 +56,9 @@ class LiveTraining:
 class PlainTraining:
     """Lines for logs and pipes, one every ten seconds and one at the end."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console) -> None:
         self._console = console
-        self._total = total
+        self._total = 0
         self._last: float | None = None
         self._waiting: Progress | None = None
 
@@ -68,8 +69,9 @@ class PlainTraining:
         if self._waiting is not None:
             self._line(describe(self._waiting, self._total))
 
-    def begin(self, images: int) -> None:
+    def begin(self, images: int, total: int) -> None:
         """Say how far earlier parts have come."""
+        self._total = total
         self._line(f"{images:,} of {self._total:,} images")
 
     def report(self, progress: Progress) -> None:

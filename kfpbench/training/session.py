@@ -13,11 +13,11 @@ import torch
 
 from kfpbench.data.dataset import Dataset
 from kfpbench.errors import ParameterError
-from kfpbench.networks.checkpoint import SHIPPED_LIMIT, save_checkpoint
-from kfpbench.networks.model_card import write_model_card
 from kfpbench.suite.components import create
-from kfpbench.training.options import TrainingOptions
-from kfpbench.training.trainer import Progress, Trainer
+from kfpbench.training.classifier_trainer import ClassifierTrainer
+from kfpbench.training.loop import Progress, TrainingLoop
+from kfpbench.training.options import AnyOptions, ClassifierOptions
+from kfpbench.training.trainer import Trainer
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -25,15 +25,20 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """How far a run has come: images seen, whether that is all of them, and the checkpoint (None before a step)."""
+    """How far a run has come: images seen, of how many, and the checkpoint (None before a step)."""
 
     images: int
-    complete: bool
+    total: int
     checkpoint: Path | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all images are seen."""
+        return self.images >= self.total
 
 
 def train(
-    options: TrainingOptions,
+    options: AnyOptions,
     folder: Path,
     *,
     command: str,
@@ -42,17 +47,17 @@ def train(
     seconds: float = math.inf,
     stopped: Callable[[], bool] = lambda: False,
     report: Callable[[Progress], None] = lambda progress: None,
-    started: Callable[[int], None] = lambda images: None,
+    started: Callable[[int, int], None] = lambda images, total: None,
 ) -> TrainingResult:
     """Train for at most ``seconds`` or until ``stopped()``, from the state in ``folder`` on where there is one.
 
-    The folder then holds the state, ``checkpoint.safetensors`` (the averaged weights in float16) and ``log.jsonl`` (a
-    line a report). ``command`` is recorded in the checkpoint; ``started`` is told the images seen before. Raises what
-    ``Trainer`` raises.
+    The folder then holds the state, ``checkpoint.safetensors`` (in float16: a score's averaged weights, a classifier's
+    last ones) and ``log.jsonl`` (a line a report). ``command`` is recorded in the checkpoint; ``started`` is told the
+    images seen before, and those of a complete run. Raises what ``Trainer`` or ``ClassifierTrainer`` raises.
     """
     trainer = open_trainer(options, folder, device, dataset)
     folder.mkdir(parents=True, exist_ok=True)
-    started(trainer.images)
+    started(trainer.images, trainer.total)
 
     def log(progress: Progress) -> None:
         line = {**asdict(progress), "seconds": round(trainer.seconds, 3)}
@@ -60,19 +65,21 @@ def train(
             file.write(json.dumps(line) + "\n")
         report(progress)
 
-    complete = trainer.run(log, seconds=seconds, stopped=stopped)
+    trainer.run(log, seconds=seconds, stopped=stopped)
     if trainer.step == 0:
-        return TrainingResult(0, False, None)
-    save_checkpoint(folder / CHECKPOINT, trainer.average, trainer.record(command))
-    return TrainingResult(trainer.images, complete, folder / CHECKPOINT)
+        return TrainingResult(0, trainer.total, None)
+    trainer.write_checkpoint(folder / CHECKPOINT, command)
+    return TrainingResult(trainer.images, trainer.total, folder / CHECKPOINT)
 
 
 def export(
-    options: TrainingOptions, folder: Path, path: Path, *, command: str, dataset: Dataset | None = None
+    options: AnyOptions, folder: Path, path: Path, *, command: str, dataset: Dataset | None = None
 ) -> tuple[Path, Path]:
-    """Write the checkpoint of a folder's state, at most 16 MiB, and its model card beside it; train nothing.
+    """Write the checkpoint of a folder's state and its model card beside it; train nothing.
 
-    Raises ParameterError where the folder holds no state, or for another ending than .safetensors.
+    A score network's file has at most 16 MiB, a classifier's 4 MiB; the card of a classifier states its accuracy on the
+    validation and test images. Raises ParameterError where the folder holds no state, or for another ending than
+    .safetensors.
     """
     if path.suffix != ".safetensors":
         raise ParameterError("a checkpoint ends in .safetensors", got=path.name, remedy="Name it so.")
@@ -84,13 +91,14 @@ def export(
             where=str(folder),
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(path, trainer.average, trainer.record(command), limit=SHIPPED_LIMIT)
-    return path, write_model_card(path)
+    return path, trainer.export(path, command)
 
 
 def open_trainer(
-    options: TrainingOptions, folder: Path, device: torch.device | None, dataset: Dataset | None
-) -> Trainer:
+    options: AnyOptions, folder: Path, device: torch.device | None, dataset: Dataset | None
+) -> TrainingLoop:
     """The trainer of a folder; the data are loaded where they are not given."""
     loaded: Any = dataset if dataset is not None else create("datasets", options.data).load()
+    if isinstance(options, ClassifierOptions):
+        return ClassifierTrainer(options, loaded, folder, device or torch.device("cpu"))
     return Trainer(options, loaded, folder, device or torch.device("cpu"))

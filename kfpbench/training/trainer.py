@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from kfpbench import __version__
 from kfpbench.data.dataset import Dataset
-from kfpbench.errors import NumericalError, SuiteError
 from kfpbench.networks.architecture import Architecture
-from kfpbench.networks.checkpoint import CheckpointRecord, Hardware, TrainingRecord
-from kfpbench.runner.environment import describe_environment
+from kfpbench.networks.checkpoint import SHIPPED_LIMIT, CheckpointRecord, save_checkpoint
+from kfpbench.networks.model_card import write_model_card
 from kfpbench.training.batches import Batch, Batches, step_seed
+from kfpbench.training.loop import TrainingLoop, require_identity, seeded
 from kfpbench.training.options import TrainingOptions
 from kfpbench.training.state import TrainingState, load_state, save_state
 
 _BETAS = (0.9, 0.99)
-_REPORT_STEPS = 50
 # may change between two parts of one run; the data set is compared by its content, wherever it lies
 _FREE_TO_CHANGE = {"name", "description", "images", "cooldown_images", "precision", "data"}
 
 
-@dataclass(frozen=True)
-class Progress:
-    """What is known after a step: images seen, the mean loss since the last report, images a second, learning rate."""
-
-    images: int
-    loss: float
-    speed: float
-    rate: float
-
-
-class Trainer:
+class Trainer(TrainingLoop):
     """Minimises E[w(s) |D(y + s eps; s, label) - y|^2 / d], w of EDM; resumes from ``folder`` where a state is there.
 
     Steps depend on the options and on the step's number alone: a run that was killed and resumed has the weights of one
@@ -52,12 +37,16 @@ class Trainer:
     """
 
     def __init__(self, options: TrainingOptions, dataset: Dataset, folder: Path, device: torch.device) -> None:
+        self.low_precision = (
+            _prefers_bfloat16(device) if options.precision == "auto" else options.precision == "bfloat16"
+        )
+        super().__init__(folder, device, options.batch_size, low_precision=self.low_precision)
         self.batches = Batches(dataset, options, device)
-        self.options, self.folder, self.device = options, folder, device
+        self.options = options
         self.architecture = Architecture(
             **options.network.model_dump(), image_shape=self.batches.shape, classes=list(dataset.classes)
         )
-        with _seeded(options.seed, torch.device("cpu")):
+        with seeded(options.seed, torch.device("cpu")):
             self.denoiser = self.architecture.build().to(device)
         self.denoiser.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in torch's stubs
         self.parameters = dict(self.denoiser.named_parameters())
@@ -65,80 +54,26 @@ class Trainer:
         self.optimiser = torch.optim.Adam(
             self.denoiser.parameters(), lr=options.learning_rate, betas=_BETAS, fused=True
         )
-        self.step, self.seconds = 0, 0.0
-        self.low_precision = (
-            _prefers_bfloat16(device) if options.precision == "auto" else options.precision == "bfloat16"
-        )
         self.dataset = dataset
         self.identity = options.model_dump(mode="json", exclude=_FREE_TO_CHANGE)
         self.identity["fingerprint"], self.identity["train"] = dataset.fingerprint, len(dataset.train)
-        self.hardware: dict[str, dict[str, float]] = {}
-        self._here = _hardware_words(device, self.low_precision)
-        self._saved_step = 0
         self._resume()
 
     @property
-    def images(self) -> int:
-        """Images seen so far."""
-        return self.step * self.options.batch_size
+    def total(self) -> int:
+        """Images seen when the run is complete."""
+        return self.options.images
 
-    @property
-    def complete(self) -> bool:
-        """Whether as many images were seen as the options ask for."""
-        return self.images >= self.options.images
+    def write_checkpoint(self, path: Path, command: str) -> None:
+        """Write the averaged weights in float16 with their record."""
+        save_checkpoint(path, self.average, self.record(command))
 
-    def run(
-        self,
-        report: Callable[[Progress], None],
-        *,
-        seconds: float = math.inf,
-        save_every: float = 300.0,
-        stopped: Callable[[], bool] = lambda: False,
-    ) -> bool:
-        """Train until the run is complete (True), or ``seconds`` have passed or ``stopped()`` holds (False).
+    def export(self, path: Path, command: str) -> Path:
+        """Write the checkpoint, at most 16 MiB, and its model card."""
+        save_checkpoint(path, self.average, self.record(command), limit=SHIPPED_LIMIT)
+        return write_model_card(path)
 
-        The state is saved every ``save_every`` seconds and at the end; an exception leaves the one saved last. Raises
-        NumericalError when the loss or its gradient is not finite.
-        """
-        begin = last = saved = time.perf_counter()
-        before, here = self.seconds, self.hardware.setdefault(self._here, {"images": 0, "seconds": 0.0})
-        spent = here["seconds"]
-        seen: list[Tensor] = []  # loss and gradient norm of each step since the last report, (2,)
-
-        def look() -> float:
-            """Wait for the device, account for the time, and return the mean loss."""
-            mean = self._mean_loss(seen)
-            self.seconds = before + time.perf_counter() - begin
-            here["seconds"] = spent + time.perf_counter() - begin
-            return mean
-
-        def tell() -> None:
-            nonlocal last
-            mean = look()
-            now = time.perf_counter()
-            report(Progress(self.images, mean, len(seen) * self.options.batch_size / (now - last), self._rate()))
-            seen.clear()
-            last = now
-
-        while not self.complete and time.perf_counter() - begin < seconds and not stopped():
-            seen.append(self._one_step(self.batches.at(self.step)))
-            self.step += 1
-            here["images"] += self.options.batch_size
-            if len(seen) == _REPORT_STEPS:
-                tell()
-            if time.perf_counter() - saved > save_every:
-                look()
-                self.save()
-                saved = time.perf_counter()
-        if seen:
-            tell()
-        self.save()
-        return self.complete
-
-    def save(self) -> None:
-        """Write the state into the folder, unless it holds this step already."""
-        if self.step == self._saved_step:
-            return
+    def _write_state(self) -> None:
         moments = {name: self.optimiser.state[parameter] for name, parameter in self.parameters.items()}
         state = TrainingState(
             self.step,
@@ -151,29 +86,15 @@ class Trainer:
             self.identity,
         )
         save_state(self.folder, state)
-        self._saved_step = self.step
 
     def record(self, command: str) -> CheckpointRecord:
         """What a checkpoint of the average says of itself; ``command`` is what makes it."""
-        training = TrainingRecord(
-            name=self.options.name,
-            command=command,
-            dataset=self.dataset.name,
-            fingerprint=self.dataset.fingerprint,
-            rows=len(self.dataset.train),
-            images=self.images,
-            steps=self.step,
-            seconds=self.seconds,
-            hardware=[
-                Hardware(what=what, images=int(part["images"]), seconds=float(part["seconds"]))
-                for what, part in self.hardware.items()
-                if part["images"]
-            ],
-            torch=str(torch.__version__),
-            kfpbench=__version__,
-            options=self.options.model_dump(mode="json", exclude={"data", "network", "name", "description"}),
-        )
+        options = self.options.model_dump(mode="json", exclude={"data", "network", "name", "description"})
+        training = self.training_record(command, self.dataset, self.options.name, options)
         return CheckpointRecord(architecture=self.architecture, training=training)
+
+    def _next_step(self) -> Tensor:
+        return self._one_step(self.batches.at(self.step))
 
     def _one_step(self, batch: Batch) -> Tensor:
         for group in self.optimiser.param_groups:
@@ -195,7 +116,7 @@ class Trainer:
         """Masks that depend on the step alone: dropout draws from torch's global generators."""
         if self.options.network.dropout == 0.0:
             return nullcontext()
-        return _seeded(step_seed(self.options.seed, 2, self.step), self.device)
+        return seeded(step_seed(self.options.seed, 2, self.step), self.device)
 
     def _average_weights(self) -> None:
         seen = self.images + self.options.batch_size
@@ -211,32 +132,11 @@ class Trainer:
         left = max(options.images - seen, 0)
         return rate * min(1.0, left / options.cooldown_images) if options.cooldown_images else rate
 
-    def _mean_loss(self, seen: list[Tensor]) -> float:
-        """The mean loss of some steps; a gradient that is not finite spoils the weights as a loss does."""
-        if not seen:
-            return math.nan
-        loss, norm = torch.stack(seen).mean(dim=0).tolist()
-        if not (math.isfinite(loss) and math.isfinite(norm)):
-            raise NumericalError(
-                "the training loss or its gradient is not finite",
-                got=f"loss {loss}, gradient norm {norm}, at {self.images} images",
-                remedy="Take a smaller learning_rate in a new folder; the state saved last is kept.",
-                where=str(self.folder),
-            )
-        return float(loss)
-
     def _resume(self) -> None:
         state = load_state(self.folder, self.device)
         if state is None:
             return
-        differing = sorted(key for key in self.identity if state.identity.get(key) != self.identity[key])
-        if differing:
-            raise SuiteError(
-                "the folder holds the state of another training run",
-                got=f"different: {', '.join(differing)}",
-                remedy="Choose another --out, or remove the folder.",
-                where=str(self.folder),
-            )
+        require_identity(state.identity, self.identity, self.folder)
         state.require_shapes({name: tuple(value.shape) for name, value in self.parameters.items()}, str(self.folder))
         self.step = self._saved_step = state.step
         self.seconds, self.hardware = state.seconds, state.hardware
@@ -250,24 +150,6 @@ class Trainer:
                     "exp_avg": torch.empty_like(parameter).copy_(state.first_moment[name]),
                     "exp_avg_sq": torch.empty_like(parameter).copy_(state.second_moment[name]),
                 }
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """A block in which torch's global generators start from a seed; they go on as before after it."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
-
-
-def _hardware_words(device: torch.device, low_precision: bool) -> str:
-    """Processor, threads and precision; no name of a machine."""
-    environment = describe_environment(device)
-    if environment["gpu"]:
-        what = str(environment["gpu"]["name"])
-    else:
-        what = f"{environment['cpu']['model'] or environment['machine']}, {torch.get_num_threads()} threads"
-    return f"{what}, {'bfloat16' if low_precision else 'float32'}"
 
 
 def _prefers_bfloat16(device: torch.device) -> bool:

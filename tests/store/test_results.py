@@ -37,6 +37,9 @@ COLUMNS = [
     "n",
     "unit",
     "better",
+    "features",
+    "features_version",
+    "resize",
     "schema_version",
 ]
 
@@ -53,7 +56,10 @@ def test_one_row_per_cell_and_metric_with_the_named_columns(make_record):
 
 
 def test_a_row_holds_the_settings_of_its_cell(make_record):
-    row = results_frame([make_record("c4", repeat=2)]).iloc[0].to_dict()
+    details = {"features": "pca", "features_version": "pca-64/1", "resize": "none", "k": 3}
+    measured = {"metric": "energy_distance", "value": 0.1, "ci_low": 0.05, "ci_high": 0.2, "n": 1000}
+    record = make_record("c4", repeat=2, measurements=[{**measured, "details": details}])
+    row = results_frame([record]).iloc[0].to_dict()
     assert row == {
         "cell": "c4",
         "index": 4,
@@ -85,6 +91,9 @@ def test_a_row_holds_the_settings_of_its_cell(make_record):
         "n": 1000,
         "unit": "",
         "better": "neither",
+        "features": "pca",
+        "features_version": "pca-64/1",
+        "resize": "none",
         "schema_version": 1,
         "axis:sampler.rank": 16,
     }
@@ -126,7 +135,7 @@ def test_a_cell_without_numbers_has_one_row_with_null_metric(make_record, status
     frame = results_frame([make_record(status=status, reason="because", measurements=[]), make_record("c1")])
     row = frame[frame["cell"] == "c0"]
     assert len(row) == 1
-    assert row[["metric", "value", "ci_low", "ci_high", "n", "unit", "better"]].isna().all(axis=None)
+    assert row[["metric", "value", "ci_low", "ci_high", "n", "unit", "better", "features"]].isna().all(axis=None)
     assert row.iloc[0][["status", "reason"]].tolist() == [status, "because"]
     assert (frame["metric"] == "latency").sum() == 1  # a null does not spoil a comparison
 

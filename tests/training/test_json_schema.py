@@ -99,7 +99,7 @@ def test_the_command_prints_it(schema: dict[str, Any], capsys: pytest.CaptureFix
     assert not end.value.code
     assert printed == json.loads(json.dumps(schema))
     assert printed["$schema"] == DIALECT
-    keys = printed["$defs"]["complete.training"]["properties"]
+    keys = printed["$defs"]["complete.training.score"]["properties"]
     assert set(keys) == {*TrainingOptions.model_fields, "include"}
     assert keys["ema_images"]["description"] == "Half-life of the weights' average."
     assert set(keys["network"]["properties"]) >= {"patch", "channels", "attention"}

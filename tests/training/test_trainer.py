@@ -16,8 +16,9 @@ import torch
 
 from kfpbench.data.dataset import Dataset
 from kfpbench.errors import DataError, NumericalError, ParameterError, SuiteError
+from kfpbench.training.loop import Progress
 from kfpbench.training.options import TrainingOptions
-from kfpbench.training.trainer import Progress, Trainer
+from kfpbench.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 Options = Callable[..., TrainingOptions]

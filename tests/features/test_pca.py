@@ -1,3 +1,5 @@
+"""Principal components and rows as features, and the cache of fits."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -29,6 +31,9 @@ def test_identity():
     np.testing.assert_array_equal(extractor.transform(rows), rows)
     assert extractor.transform(rows).dtype == np.float64
     assert isinstance(extractor, FeatureExtractor)
+    with pytest.raises(ShapeError, match="another shape"):
+        extractor.transform(rows[:, :2])
+    assert extractor.describe() == {"features": "identity", "version": "identity/1", "resize": "none"}
 
 
 def test_pca_against_the_singular_value_decomposition():
