@@ -4,6 +4,7 @@ cell.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterable, Iterator
@@ -52,7 +53,7 @@ class CellLog:
         """
         line = record.to_json().encode("ascii") + b"\n"
         is_new = not self.path.exists()
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = self._open()
         try:
             with _locked(descriptor):
                 end = _end_of_whole_lines(descriptor)
@@ -75,6 +76,20 @@ class CellLog:
             os.close(descriptor)
         if is_new:
             fsync_folder(self.path.parent)
+
+    def _open(self) -> int:
+        """A descriptor to append by. Raises StoreError for a link: a stranger's run folder may hold one to any file."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0)
+        try:
+            return os.open(self.path, flags, 0o644)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise StoreError(
+                "the log of cells is a link, and what it leads to is not written",
+                remedy="Put the file itself into the run folder, or name another folder.",
+                where=str(self.path),
+            ) from error
 
     def read(self) -> LogContent:
         """Read every record; no file reads as no record. Cost: one pass over the file.

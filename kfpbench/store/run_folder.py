@@ -170,6 +170,15 @@ class RunFolder:
             files["grid"] = target.relative_to(self.path).as_posix()
         return files
 
+    def save_nearest(self, cell_id: str, picture: bytes) -> dict[str, str]:
+        """Write the PNG of samples beside their nearest training images; returns its relative path, key ``nearest``."""
+        from kfpbench.store.samples import file_stem
+
+        self.samples_path.mkdir(exist_ok=True)
+        target = self.samples_path / f"{file_stem(cell_id)}.nearest.png"
+        write_bytes(target, picture)
+        return {"nearest": target.relative_to(self.path).as_posix()}
+
     def save_eigenfunctions(self, cell_id: str, grid: FunctionGrid) -> dict[str, str]:
         """Write eigenfunctions on a grid as npz; returns the path relative to the folder, key ``eigenfunctions``."""
         from kfpbench.store.eigenfunctions import write_function_grid
