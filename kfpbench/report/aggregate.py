@@ -1,25 +1,25 @@
-"""Repeats become one estimate with an interval; estimates are compared by whether their intervals overlap."""
+"""Repeats become one estimate with an interval; estimates are compared in pairs, or by whether intervals overlap."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kfpbench.errors import ParameterError
 from kfpbench.report.cells import Cell, Measured
-
-CONFIDENCE = 0.95
-REPEAT_AXES = frozenset({"seed", "repeat"})
+from kfpbench.statistics.front_membership import front_membership
+from kfpbench.statistics.mean_interval import mean_interval
+from kfpbench.statistics.observation import Observation, numbers_repeats, observation, repeat_key
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A value with its 95 % interval (low = high = NaN where there is none).
 
-    ``repeats`` values were averaged; ``excluded`` more were not finite and are not part of the value.
+    ``repeats`` values were averaged; ``excluded`` more were not finite and are not part of the value. ``observations``
+    are the repeats themselves, by which cells are compared in pairs.
     """
 
     value: float
@@ -30,6 +30,14 @@ class Estimate:
     excluded: int = 0
     unit: str = ""
     better: str = "neither"
+    observations: tuple[Observation, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def cells(self) -> tuple[Observation, ...]:
+        """The repeats; the estimate itself where they are not known."""
+        return self.observations or (
+            Observation("", "", 0, self.value, self.low, self.high, self.n, better=self.better),
+        )
 
     @property
     def has_interval(self) -> bool:
@@ -71,33 +79,15 @@ class Group:
     @property
     def axes(self) -> dict[str, Any]:
         """The axes of the ablation, without those that only number the repeats."""
-        return {name: value for name, value in self.first.axes.items() if not _numbers_repeats(name)}
+        return {name: value for name, value in self.first.axes.items() if not numbers_repeats(name)}
 
 
 @dataclass(frozen=True)
 class BestSet:
-    """The best key and every key whose interval overlaps with the best one's; ``alone`` when there is no
-    other.
-    """
+    """The keys that may be the best, for all that the intervals say; ``alone`` when there is one of several."""
 
     members: frozenset[Any]
     alone: bool
-
-
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % interval of independent repeats by Student's t: mean -+ t(r - 1) s / sqrt(r).
-
-    Raises ParameterError for fewer than two values or one that is not finite.
-    """
-    from scipy.special import stdtrit
-
-    r = len(values)
-    if r < 2 or not all(math.isfinite(value) for value in values):
-        raise ParameterError("an interval needs two or more finite values", got=list(values))
-    mean = math.fsum(values) / r
-    variance = math.fsum((value - mean) ** 2 for value in values) / (r - 1)
-    half = float(stdtrit(r - 1, 0.5 + CONFIDENCE / 2)) * math.sqrt(variance / r)
-    return mean, mean - half, mean + half
 
 
 def combine(measured: Sequence[Measured]) -> Estimate:
@@ -129,43 +119,54 @@ def group_repeats(cells: Iterable[Cell]) -> list[Group]:
 
 
 def best_set(estimates: Mapping[Any, Estimate], better: str) -> BestSet:
-    """The best finite value and all that it cannot be told from: those whose interval overlaps with its
-    interval.
+    """The finite values that may be the best: those that no other one surely beats.
 
-    An estimate without an interval counts as an interval of length zero. Empty for direction 'neither'.
-    Overlap is a cautious criterion: two intervals may touch although a paired test would tell the values
-    apart.
+    That is the front of one objective (``front_membership``): differences are paired where the cells are, else two
+    values differ when their intervals do not overlap, one without an interval being exact; both stretched for the
+    number of cells, so that a cell is left out, or stands alone, by mistake with probability at most 2.5 %. Empty for
+    direction 'neither'.
     """
     finite = {key: item for key, item in estimates.items() if math.isfinite(item.value)}
     if better == "neither" or not finite:
         return BestSet(frozenset(), False)
-    sign = 1.0 if better == "lower" else -1.0
-    best = min(finite, key=lambda key: sign * finite[key].value)
-    low, high = finite[best].bounds
-    members = frozenset(key for key, item in finite.items() if item.bounds[0] <= high and low <= item.bounds[1]) | {
-        best
-    }
+    classes = front_membership([[item.cells for item in finite.values()]], (better,)).classes
+    members = frozenset(key for key, own in zip(finite, classes, strict=True) if own != "not")
     return BestSet(members, len(members) == 1 and len(finite) > 1)
 
 
 def _group(cells: list[Cell]) -> Group:
     ok = [cell for cell in cells if cell.status == "ok"]
     metrics = dict.fromkeys(name for cell in ok for name in cell.measured)
-    estimates = {name: combine([cell.measured[name] for cell in ok if name in cell.measured]) for name in metrics}
+    estimates = {name: _estimate([cell for cell in ok if name in cell.measured], name) for name in metrics}
     names = dict.fromkeys(name for cell in ok for name in cell.phases)
     phases = {name: math.fsum(cell.phases.get(name, 0.0) for cell in ok) / len(ok) for name in names}
     return Group(_common_label([cell.label for cell in cells]), tuple(cells), estimates, phases)
 
 
+def _estimate(cells: Sequence[Cell], metric: str) -> Estimate:
+    made = combine([cell.measured[metric] for cell in cells])
+    finite = tuple(_observation(cell, metric) for cell in cells if math.isfinite(cell.measured[metric].value))
+    return replace(made, observations=finite)
+
+
 def _repeat_key(cell: Cell) -> str:
-    spec = {name: value for name, value in cell.spec.items() if not _numbers_repeats(name)}
-    axes = {name: value for name, value in cell.axes.items() if not _numbers_repeats(name)}
-    # A record without a specification has only its label to tell it from others.
-    return json.dumps([cell.kind, spec or cell.label, axes], sort_keys=True, default=str)
+    return repeat_key(cell.kind, cell.label, cell.spec, cell.axes)
 
 
-def _numbers_repeats(axis: str) -> bool:
-    return axis.rsplit(".", 1)[-1] in REPEAT_AXES
+def _observation(cell: Cell, metric: str) -> Observation:
+    one = cell.measured[metric]
+    return observation(
+        cell.label,
+        cell.spec,
+        cell.seed,
+        metric=metric,
+        value=one.value,
+        low=one.low,
+        high=one.high,
+        n=one.n,
+        better=one.better,
+        details=one.details,
+    )
 
 
 def _common_label(labels: list[str]) -> str:

@@ -10,9 +10,11 @@ from typing import Any
 from kfpbench.report.aggregate import Estimate, Group
 from kfpbench.report.columns import SPEEDS, Column
 from kfpbench.report.embed import plotly_text
+from kfpbench.report.front_classes import front_classes, placed
 from kfpbench.report.naming import Family
 from kfpbench.report.numbers import format_seconds
-from kfpbench.report.pareto import clearly_dominated, pareto_front, staircase
+from kfpbench.statistics.front_membership import Membership
+from kfpbench.statistics.pareto_front import pareto_front, staircase
 
 FADED = 0.4
 _LOG_RATIO = 30.0
@@ -34,14 +36,35 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class _Style:
+    """How a marker of a class is drawn."""
+
+    size: int
+    opacity: float
+    line: float
+    is_open: bool = False
+
+
+_PALE, _PLAIN = _Style(9, FADED, 0.6), _Style(11, 1.0, 0.6)
+_OPEN, _FILLED = _Style(11, 1.0, 2.2, is_open=True), _Style(13, 1.0, 1.4)
+_STYLES = (_PALE, _PLAIN, _OPEN, _FILLED)  # drawn in this order
+_STYLE_OF = {"not": _PALE, "possibly": _OPEN, "surely": _FILLED, None: _PLAIN}
+
+
+@dataclass(frozen=True)
 class Scatter:
-    """A plotly figure and what it says in words: the group numbers on the front, and those that it cannot
-    show.
+    """A plotly figure and what it says in words: the group numbers on the front of the estimates, those that it cannot
+    show, and the class of each that it shows (none without a direction).
     """
 
     figure: dict[str, Any]
     front: tuple[int, ...]
     excluded: tuple[int, ...]
+    classes: dict[int, Membership]
+
+    def members(self, which: Membership) -> tuple[int, ...]:
+        """The group numbers of that class."""
+        return tuple(i for i, own in self.classes.items() if own == which)
 
 
 def scatter(
@@ -50,41 +73,38 @@ def scatter(
     """The scatter of one quality column against one speed metric; None when no group can be shown.
 
     A group is shown when its speed is finite and positive and its quality finite. The front needs a
-    direction, so it is left out for a metric where neither is better. Groups that are beaten beyond their
-    intervals are faded.
+    direction, so it is left out for a metric where neither is better. Markers show the class of ``front_membership``:
+    filled is surely on the front, open possibly, pale not.
     """
     xs = [group.estimates.get(speed, _MISSING) for group in groups]
     ys = [group.estimates.get(column.metric, _MISSING) for group in groups]
-    excluded = tuple(i for i in range(len(groups)) if not (0 < xs[i].value < math.inf and math.isfinite(ys[i].value)))
-    shown = [i for i in range(len(groups)) if i not in excluded]
+    shown = placed(groups, speed, column)
+    excluded = tuple(i for i in range(len(groups)) if i not in set(shown))
     if not shown:
         return None
     x_axis = axis_range([xs[i] for i in shown], log=True)
     y_axis = axis_range([ys[i] for i in shown], log=_wants_log([ys[i].value for i in shown], column.better))
     front: tuple[int, ...] = ()
-    faded: tuple[int, ...] = ()
+    classes = front_classes(groups, speed, column)
     traces: list[dict[str, Any]] = []
     if column.better != "neither":
         better = ("lower", column.better)
         points = [(xs[i].value, ys[i].value) for i in shown]
         front = tuple(shown[i] for i in pareto_front(points, better).members)
-        lows = [(xs[i].bounds[0], ys[i].bounds[0]) for i in shown]
-        highs = [(xs[i].bounds[1], ys[i].bounds[1]) for i in shown]
-        faded = tuple(shown[i] for i in clearly_dominated(lows, highs, better))
         corner = (x_axis.high, y_axis.low if column.better == "higher" else y_axis.high)
         traces.append(_front_trace(staircase(points, better, corner)))
     for number, family in enumerate(families):
-        for pale in (True, False):
-            members = [i for i in shown if family_of[i] == number and (i in faded) is pale]
+        for style in _STYLES:
+            members = [i for i in shown if family_of[i] == number and _STYLE_OF[classes.get(i)] is style]
             if members:
-                traces.append(_family_trace(family, members, xs, ys, (x_axis, y_axis), front, pale))
+                traces.append(_family_trace(family, members, xs, ys, (x_axis, y_axis), style))
     layout = {
         "xaxis": {**x_axis.layout(), "title": {"text": SPEEDS[speed]}, **_ticks(x_axis, speed)},
         "yaxis": {**y_axis.layout(), "title": {"text": f"{column.title}  ({column.advice})"}},
         "showlegend": False,
         "hovermode": "closest",
     }
-    return Scatter({"data": traces, "layout": layout}, front, excluded)
+    return Scatter({"data": traces, "layout": layout}, front, excluded, classes)
 
 
 def axis_range(estimates: Sequence[Estimate], *, log: bool) -> Axis:
@@ -130,10 +150,9 @@ def _family_trace(
     xs: Sequence[Estimate],
     ys: Sequence[Estimate],
     axes: tuple[Axis, Axis],
-    front: Sequence[int],
-    pale: bool,
+    style: _Style,
 ) -> dict[str, Any]:
-    bar_colour = family.colour + ("66" if pale else "")  # two hexadecimal digits of opacity
+    bar_colour = family.colour + ("66" if style.opacity < 1 else "")  # two hexadecimal digits of opacity
     return {
         "type": "scatter",
         "mode": "markers",
@@ -146,10 +165,10 @@ def _family_trace(
         "error_y": _bars([ys[i] for i in members], axes[1], bar_colour),
         "marker": {
             "color": family.colour,
-            "symbol": family.symbol,
-            "size": [13 if i in front else 10 for i in members],
-            "opacity": FADED if pale else 1.0,
-            "line": {"width": [1.6 if i in front else 0.6 for i in members], "color": "#444444"},
+            "symbol": family.symbol + ("-open" if style.is_open else ""),
+            "size": style.size,
+            "opacity": style.opacity,
+            "line": {"width": style.line},  # of an open marker the line is all there is, in the family's colour
         },
         "hovertemplate": "%{hovertext}<extra></extra>",
     }

@@ -9,9 +9,10 @@ import pytest
 from scipy import stats
 
 from kfpbench.errors import ParameterError, StoreError
-from kfpbench.report.aggregate import Estimate, best_set, combine, group_repeats, mean_interval
+from kfpbench.report.aggregate import Estimate, best_set, combine, group_repeats
 from kfpbench.report.cells import Measured, read_cells
 from kfpbench.report.payoff import break_even, images_to_pay
+from kfpbench.statistics.mean_interval import mean_interval
 
 
 def record(ident: str, seed: int = 0, value: float | None = 1.0, **more) -> dict:

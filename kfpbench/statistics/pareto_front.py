@@ -1,6 +1,4 @@
-"""Which points no other point beats: the non-dominated set, its staircase, and dominance beyond the
-intervals.
-"""
+"""Which points no other point beats: the non-dominated set and its staircase."""
 
 from __future__ import annotations
 
@@ -32,28 +30,10 @@ def pareto_front(points: Sequence[Sequence[float]], better: Sequence[str]) -> Fr
 
     Raises ShapeError when points and better do not agree, ParameterError for an unknown direction.
     """
-    costs = _costs(points, better)
+    costs = turned(points, better)
     finite = np.isfinite(costs).all(axis=1)
     members = [int(i) for i in np.flatnonzero(finite) if not _beaten(costs[i], costs[finite])]
     return Front(tuple(members), tuple(int(i) for i in np.flatnonzero(~finite)))
-
-
-def clearly_dominated(
-    lows: Sequence[Sequence[float]], highs: Sequence[Sequence[float]], better: Sequence[str]
-) -> tuple[int, ...]:
-    """Rows whose interval lies, in every coordinate, wholly on the worse side of the interval of one same
-    other row.
-
-    A stricter notion than domination of the point estimates: a dominated row that is not listed here might be
-    on the front. A coordinate without an interval is given as low = high. Rows that are not finite are left
-    out.
-
-    Raises ShapeError and ParameterError as ``pareto_front``.
-    """
-    first, second = _costs(lows, better), _costs(highs, better)
-    best, worst = np.minimum(first, second), np.maximum(first, second)
-    finite = np.isfinite(best).all(axis=1) & np.isfinite(worst).all(axis=1)
-    return tuple(int(i) for i in np.flatnonzero(finite) if (worst[finite] < best[i]).all(axis=1).any())
 
 
 def staircase(
@@ -80,7 +60,7 @@ def _beaten(row: NDArray[np.float64], rows: NDArray[np.float64]) -> bool:
     return bool(((rows <= row).all(axis=1) & (rows < row).any(axis=1)).any())
 
 
-def _costs(points: Sequence[Sequence[float]], better: Sequence[str]) -> NDArray[np.float64]:
+def turned(points: Sequence[Sequence[float]], better: Sequence[str]) -> NDArray[np.float64]:
     """The points with every coordinate turned so that lower is better, shape (n, k)."""
     unknown = [direction for direction in better if direction not in _SIGN]
     if unknown:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfpbench.errors import ParameterError, ShapeError
-from kfpbench.report.pareto import clearly_dominated, pareto_front, staircase
+from kfpbench.statistics.pareto_front import pareto_front, staircase
 
 DIRECTIONS = list(itertools.product(("lower", "higher"), repeat=2))
 # Few distinct values, so that ties in one or both coordinates are common.
@@ -59,21 +59,6 @@ def test_nan_neither_wins_nor_hides_others() -> None:
 def test_no_points_have_no_front() -> None:
     assert pareto_front([], ("lower", "lower")).members == ()
     assert staircase([], ("lower", "lower"), (1, 1)) == ([], [])
-
-
-@given(planes, st.sampled_from(DIRECTIONS), st.floats(0, 2))
-def test_clearly_dominated_points_are_never_on_the_front(points, better, half) -> None:
-    lows = [(x - half, y - half) for x, y in points]
-    highs = [(x + half, y + half) for x, y in points]
-    beaten = set(clearly_dominated(lows, highs, better))
-    assert not beaten & set(pareto_front(points, better).members)
-
-
-def test_overlapping_intervals_leave_a_point_undecided() -> None:
-    # Point 1 is dominated by point 0, but their second coordinates overlap.
-    lows, highs = [(1, 0.80), (2, 0.78)], [(1, 0.90), (2, 0.84)]
-    assert clearly_dominated(lows, highs, ("lower", "higher")) == ()
-    assert clearly_dominated(lows, [(1, 0.90), (2, 0.79)], ("lower", "higher")) == (1,)
 
 
 @pytest.mark.parametrize("better", DIRECTIONS)

@@ -1,0 +1,156 @@
+"""One metric of one cell as the comparisons need it: value, interval, half-sample values, and what has to agree."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kfpbench.errors import ParameterError
+
+REPEAT_AXES = frozenset({"seed", "repeat"})
+_MATCHED = ("reference", "features", "features_version", "feature_dimension")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """A measurement of one cell.
+
+    ``replicates`` are the metric's values on the half-samples (none where its interval is not made of them),
+    ``extra_sd`` the standard deviation that the interval has besides theirs (random projections). ``fraction``: the
+    value is a share of n rows. ``matched`` holds what two cells must agree in to be compared: data, reference,
+    features, and n of metrics that compare rows.
+    """
+
+    label: str
+    metric: str
+    seed: int
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+    n: int | None = None
+    better: str = "neither"
+    replicates: tuple[float, ...] = ()
+    extra_sd: float = 0.0
+    fraction: bool = False
+    matched: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether both ends are finite."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+def observe(record: Any, metric: str) -> Observation:
+    """The observation of a cell record, given as a mapping (a line of cells.jsonl) or an object with those names.
+
+    Raises ParameterError when the cell has no such measurement.
+    """
+    entries = {part(entry, "metric"): entry for entry in part(record, "measurements") or ()}
+    label = str(part(record, "label") or part(record, "cell"))
+    if metric not in entries:
+        raise ParameterError("the cell has no such measurement", got=metric, allowed=", ".join(entries), where=label)
+    entry = entries[metric]
+    return observation(
+        label,
+        part(record, "spec") or {},
+        int(part(record, "seed") or 0),
+        metric=metric,
+        value=_number(part(entry, "value")),
+        low=_number(part(entry, "ci_low")),
+        high=_number(part(entry, "ci_high")),
+        n=part(entry, "n"),
+        better=str(part(entry, "better") or "neither"),
+        details=part(entry, "details") or {},
+    )
+
+
+def observation(
+    label: str,
+    spec: Mapping[str, Any],
+    seed: int,
+    *,
+    metric: str,
+    value: float,
+    low: float,
+    high: float,
+    n: int | None,
+    better: str,
+    details: Mapping[str, Any],
+) -> Observation:
+    """The observation of a measurement of the cell with that label, specification and seed."""
+    replicates = _replicates(details)
+    matched = {"data": spec.get("data"), **{name: details.get(name) for name in _MATCHED}}
+    if replicates or "reference" in details:  # the n of a time counts its repeats, which need not agree
+        matched["n"] = n
+    return Observation(
+        label=label,
+        metric=metric,
+        seed=seed,
+        value=value,
+        low=low,
+        high=high,
+        n=n,
+        better=better,
+        replicates=replicates,
+        extra_sd=_extra_sd(details, replicates, n),
+        fraction=_is_fraction(value, n),
+        matched=matched,
+    )
+
+
+def repeat_key(kind: str, label: str, spec: Mapping[str, Any], axes: Mapping[str, Any]) -> str:
+    """Equal for cells that differ in their seed alone. A record without a specification has only its label."""
+    kept = {name: value for name, value in spec.items() if not numbers_repeats(name)}
+    varied = {name: value for name, value in axes.items() if not numbers_repeats(name)}
+    return json.dumps([kind, kept or label, varied], sort_keys=True, default=str)
+
+
+def numbers_repeats(axis: str) -> bool:
+    """Whether an axis only numbers the repeats of a cell."""
+    return axis.rsplit(".", 1)[-1] in REPEAT_AXES
+
+
+def by_repeats(records: Iterable[Any]) -> list[list[Any]]:
+    """The records that ended well, those that differ in their seed alone together, in order of appearance."""
+    groups: dict[str, list[Any]] = {}
+    for record in records:
+        if part(record, "status") == "ok":
+            label = str(part(record, "label") or part(record, "cell"))
+            key = repeat_key(str(part(record, "kind")), label, part(record, "spec") or {}, part(record, "axes") or {})
+            groups.setdefault(key, []).append(record)
+    return list(groups.values())
+
+
+def part(holder: Any, name: str) -> Any:
+    """The value of a key or an attribute; None when there is none."""
+    return holder.get(name) if isinstance(holder, Mapping) else getattr(holder, name, None)
+
+
+def _replicates(details: Mapping[str, Any]) -> tuple[float, ...]:
+    """The half-sample values, where all are finite; they are recorded by metrics with other intervals too."""
+    values = tuple(_number(value) for value in details.get("replicate_values") or ())
+    return values if len(values) > 1 and all(map(math.isfinite, values)) else ()
+
+
+def _extra_sd(details: Mapping[str, Any], replicates: tuple[float, ...], n: int | None) -> float:
+    """sqrt(sd^2 - s^2) of a jackknife's interval: its standard deviation besides that of the half-samples."""
+    sd = details.get("sd")
+    if not replicates or sd is None or not n or details.get("interval") != "delete-half jackknife":
+        return 0.0
+    from kfpbench.metrics.intervals import jackknife_sd
+
+    extra = float(sd) ** 2 - jackknife_sd(replicates, n) ** 2
+    return math.sqrt(extra) if extra > 1e-9 * float(sd) ** 2 else 0.0  # else rounding
+
+
+def _is_fraction(value: float, n: int | None) -> bool:
+    """Whether the value is a whole number of n rows: a share of them, as recall and coverage are."""
+    return n is not None and n > 0 and 0 <= value <= 1 and abs(value * n - round(value * n)) < 1e-9 * n
+
+
+def _number(value: Any) -> float:
+    """A float; JSON has no NaN, so null means 'not a number'."""
+    return math.nan if value is None else float(value)
