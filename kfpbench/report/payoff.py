@@ -1,4 +1,4 @@
-"""After how many images a sampler's setup has paid for itself against a sampler that needs none."""
+"""After how many images a sampler's setup has paid for itself against another sampler, setup for setup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kfpbench.report.numbers import format_number
 
 @dataclass(frozen=True)
 class BreakEven:
-    """Number of images with the range that the intervals of the two times allow; infinity: never."""
+    """Number of images with the range that the intervals of setups and times allow; infinity: never."""
 
     images: float
     low: float
@@ -44,16 +44,24 @@ def images_to_pay(setup: float, seconds: float, baseline_seconds: float, baselin
 def break_even(
     setup: Estimate, seconds: Estimate, baseline_seconds: Estimate, baseline_setup: Estimate | None = None
 ) -> BreakEven:
-    """``images_to_pay`` at the estimates, and at the ends of the two times' intervals that favour and
+    """``images_to_pay`` at the estimates, and at those ends of all intervals, of setups and times, that favour and
     disfavour it.
     """
-    own = 0.0 if baseline_setup is None else baseline_setup.value
+    other = Estimate(0.0) if baseline_setup is None else baseline_setup
     (low, high), (base_low, base_high) = seconds.bounds, baseline_seconds.bounds
+    (setup_low, setup_high), (other_low, other_high) = setup.bounds, other.bounds
     return BreakEven(
-        images_to_pay(setup.value, seconds.value, baseline_seconds.value, own),
-        images_to_pay(setup.value, low, base_high, own),
-        images_to_pay(setup.value, high, base_low, own),
+        images_to_pay(setup.value, seconds.value, baseline_seconds.value, other.value),
+        images_to_pay(setup_low, low, base_high, other_high),
+        images_to_pay(setup_high, high, base_low, other_low),
     )
+
+
+def break_even_of_saving(setup: float, saved: float, low: float = math.nan, high: float = math.nan) -> BreakEven:
+    """The number of images at which ``saved`` seconds per image, in [low, high], have paid for ``setup`` more seconds
+    of setup than the baseline's. The range is NaN without an interval.
+    """
+    return BreakEven(*(images_to_pay(setup, 0.0, each) for each in (saved, high, low)))
 
 
 def payoff_table(groups: Sequence[Group]) -> PayoffTable | None:
@@ -77,16 +85,19 @@ def payoff_table(groups: Sequence[Group]) -> PayoffTable | None:
             )
             for other in baselines
         ]
-        rows.append((group.label, tuple(_payoff_text(cell) for cell in cells)))
+        rows.append((group.label, tuple(payoff_text(cell) for cell in cells)))
     return PayoffTable(tuple(group.label for group in baselines), tuple(rows))
 
 
-def _payoff_text(cell: BreakEven) -> tuple[str, str]:
+def payoff_text(cell: BreakEven) -> tuple[str, str]:
+    """The number and its range as text; '' for what is not known."""
     if math.isnan(cell.images):
         return "", ""
     if math.isinf(cell.images) and math.isinf(cell.low):
         return "never", ""
     value = "never" if math.isinf(cell.images) else _images(cell.images)
+    if math.isnan(cell.low) or math.isnan(cell.high):
+        return value, ""
     low, high = _images(cell.low), _images(cell.high)
     return value, "" if low == high else f"{low} to {'never' if math.isinf(cell.high) else high}"
 

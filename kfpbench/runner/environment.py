@@ -23,6 +23,7 @@ PACKAGES = (
     "pykeops",
     "pillow",
 )
+_PROCESSORS = Path("/sys/devices/system/cpu")
 BUSY_FACTOR = 1.25  # more runnable threads per core than this, and timings are disturbed
 
 
@@ -47,7 +48,8 @@ def describe_environment(device: Any = "cpu", *, hostname: bool = False) -> dict
             "physical_cores": _physical_cores(),
             "logical_cores": os.cpu_count(),
             "usable_cores": usable_cores(),
-            "governor": _read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"),
+            "governor": _governor(),
+            "turbo": _turbo(),
         },
         "memory_bytes": _memory_bytes(),
         "threads": _threads(),
@@ -216,6 +218,20 @@ def _physical_cores() -> int | None:
         if len(fields) == 2:
             cores.add((fields["physical id"], fields["core id"]))
     return len(cores) or None
+
+
+def _governor() -> str | None:
+    """The frequency governors of the processors, such as 'powersave'; several names where they differ."""
+    names = {_read(str(path)) for path in _PROCESSORS.glob("cpu[0-9]*/cpufreq/scaling_governor")}
+    return ", ".join(sorted(name for name in names if name)) or None
+
+
+def _turbo() -> bool | None:
+    """Whether the processors may run above their base frequency; None where nothing tells."""
+    off, boost = _read(str(_PROCESSORS / "intel_pstate/no_turbo")), _read(str(_PROCESSORS / "cpufreq/boost"))
+    if off in ("0", "1"):
+        return off == "0"
+    return boost == "1" if boost in ("0", "1") else None
 
 
 def _memory_bytes() -> int | None:

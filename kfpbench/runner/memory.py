@@ -1,4 +1,4 @@
-"""Peak memory of a phase, in bytes: the allocator's on CUDA, the resident set's on a CPU."""
+"""Peak memory of a phase, and what is free, in bytes: the allocator's on CUDA, the resident set's on a CPU."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from types import TracebackType
 from typing import Any
 
 _STATUS = Path("/proc/self/status")
+_MEMINFO = Path("/proc/meminfo")
+_GROUP = Path("/sys/fs/cgroup")
 _CLEAR_REFS = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"  # see proc(5): resets VmHWM to the present VmRSS
 
@@ -123,3 +125,34 @@ def _lifetime_peak() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def available_bytes(device: Any = "cpu") -> int | None:
+    """Bytes that can be allocated now without swapping; on CUDA those free on the device. None where nothing tells.
+
+    On Linux the smaller of the machine's MemAvailable and what the process's control group leaves.
+    """
+    if str(device).partition(":")[0] == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    found = [value for value in (_machine_available(), _group_available()) if value is not None]
+    return min(found) if found else None
+
+
+def _machine_available() -> int | None:
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:
+        return None
+    kibibytes = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    return None if kibibytes is None else kibibytes * 1024
+
+
+def _group_available() -> int | None:
+    """What the control group (version 2) of a container leaves; None without a limit."""
+    try:
+        limit, used = (int((_GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return None
+    return max(limit - used, 0)

@@ -1,21 +1,35 @@
-"""Time the phases of a cell, latency and throughput on a synchronised device, with an interval that assumes
-nothing.
+"""Time the phases of a cell, latency and throughput on a synchronised device, with intervals that allow for drift.
 
-Times are not Gaussian: they have a floor and a long tail. So a repeated time is reported by its median with
-an interval from order statistics, which needs only that the repeats are independent and alike.
+Times are not Gaussian: they have a floor and a long tail. And a machine drifts (clock frequency, heat, other
+programs): times taken together agree with one another better than with those taken a second later. A repeated time is
+reported by its median. Its interval is the wider of two: order statistics of the repeats, and Student's t over three
+consecutive blocks of them, which sees the drift between blocks. It is honest for what changes within the span of the
+repeats, so spread them out.
 """
 
 from __future__ import annotations
 
+import itertools
+import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from statistics import median
 from typing import Any
 
 from kfpbench.errors import ParameterError
 
+_log = logging.getLogger(__name__)
+
 Synchronise = Callable[[], None]
+
+_BLOCKS = 3
+_LEAST_FOR_ORDER = 6  # with fewer values not even minimum to maximum covers the median with 95 %
+_WARM_UP_CALLS = 5
+_COMPILATION = 2.0  # a call this many times faster than the one before, and by a millisecond, was warmed up by it
+_MILLISECOND = 1e-3
 
 
 def synchroniser(device: Any) -> Synchronise:
@@ -57,6 +71,7 @@ class Stopwatch:
         """
         if self._running is not None:
             raise ParameterError(f"phase {name!r} begins inside phase {self._running!r}", remedy="End that one first.")
+        _log.debug("phase %s begins", name)
         self._synchronise()  # work that was queued before does not belong to this phase
         self._running = name
         self.seconds.setdefault(name, 0.0)
@@ -70,12 +85,28 @@ class Stopwatch:
 
 
 @dataclass(frozen=True)
+class SeriesInterval:
+    """The centre of values taken one after the other, with an interval; both ends NaN where there is none.
+
+    ``coverage`` is the least probability, for independent values, that the interval holds the centre of their law;
+    ``method`` names the interval, ``note`` says what a reader must know.
+    """
+
+    centre: float
+    low: float
+    high: float
+    coverage: float
+    n: int
+    method: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class TimingSummary:
     """Repeated times in seconds: the median, its interval, the minimum and the number n of repeats.
 
-    ``coverage`` is the exact probability that the interval holds the true median. ``note`` says what a reader
-    must know, such as that n is too small for 95 %. ``values`` are the times in the order in which they were
-    taken.
+    ``coverage``, ``method`` and ``note`` are those of the interval, whose ends are NaN for a single time. ``values``
+    are the times in the order in which they were taken.
     """
 
     median: float
@@ -86,6 +117,7 @@ class TimingSummary:
     coverage: float
     note: str = ""
     values: tuple[float, ...] = ()
+    method: str = ""
 
 
 def median_interval(n: int, confidence: float = 0.95) -> tuple[int, int, float]:
@@ -115,16 +147,98 @@ def _coverage(n: int, tail: int) -> float:
     return (2**n - 2 * tail) / 2**n
 
 
-def summarise_times(values: Sequence[float], confidence: float = 0.95) -> TimingSummary:
-    """Median, interval and minimum of repeated times. Raises ParameterError without values."""
+def series_interval(values: Sequence[float], confidence: float = 0.95) -> SeriesInterval:
+    """Median of values in the order in which they were taken, and an interval that allows for their drift.
+
+    With n >= 6 values it reaches from the lower of the low ends to the higher of the high ends of (a) the order
+    statistics around the median (``median_interval``; exact for independent values of any law) and (b)
+    m -+ t(2) s / sqrt(3) over the medians of three consecutive blocks, which are nearly independent although the
+    values are not (batch means: Schmeiser, Operations Research 30, 1982; few long blocks are what drift needs). With
+    2 to 5 values: Student's t over them. With one: none. Cost O(n log n). Raises ParameterError without values.
+    """
+    n = len(values)
+    if n < 1:
+        raise ParameterError("no interval of no values", got=n, allowed="n >= 1")
+    centre = median(values)
+    if n == 1:
+        return SeriesInterval(centre, math.nan, math.nan, 0.0, n, "none", "one value has no interval")
+    if n < _LEAST_FOR_ORDER:
+        low, high = _student(values, confidence)
+        method = f"Student's t over {n} values"
+        return SeriesInterval(centre, min(low, centre), max(high, centre), confidence, n, method)
+    first, last, coverage = median_interval(n, confidence)
     ordered = sorted(values)
-    n = len(ordered)
-    low, high, coverage = median_interval(n, confidence)
-    median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    note = ""
-    if coverage < confidence:
-        note = f"n = {n} is too small for a {confidence:.0%} interval: minimum to maximum, {coverage:.1%}"
-    return TimingSummary(median, ordered[low], ordered[high], ordered[0], n, coverage, note, tuple(values))
+    edges = [n * block // _BLOCKS for block in range(_BLOCKS + 1)]
+    low, high = _student([median(values[a:b]) for a, b in itertools.pairwise(edges)], confidence)
+    method = f"order statistics of {n} values, and Student's t over the medians of {_BLOCKS} consecutive blocks"
+    return SeriesInterval(centre, min(low, ordered[first]), max(high, ordered[last]), coverage, n, method)
+
+
+def _student(values: Sequence[float], confidence: float) -> tuple[float, float]:
+    """Mean -+ t(n - 1) s / sqrt(n)."""
+    from scipy.special import stdtrit
+
+    n = len(values)
+    mean = math.fsum(values) / n
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    half = float(stdtrit(n - 1, (1 + confidence) / 2)) * math.sqrt(variance / n)
+    return mean - half, mean + half
+
+
+def summarise_times(values: Sequence[float], confidence: float = 0.95) -> TimingSummary:
+    """Median, interval (``series_interval`` of their logarithms) and minimum of times in the order of their taking.
+
+    Raises ParameterError without values or with a negative one. A clock too coarse to see a call gives times of zero;
+    then the interval is taken of the times themselves.
+    """
+    if values and min(values) < 0:
+        raise ParameterError("a time cannot be negative", got=min(values), allowed=">= 0")
+    logarithmic = bool(values) and min(values) > 0
+    made = series_interval([math.log(value) for value in values] if logarithmic else values, confidence)
+    low, high = (math.exp(made.low), math.exp(made.high)) if logarithmic else (max(made.low, 0.0), made.high)
+    centre = median(values)
+    # the mean of the two middle times is not that of their logarithms: it may lie outside by a rounding
+    low, high = (min(low, centre), max(high, centre)) if len(values) > 1 else (math.nan, math.nan)
+    note = _joined(made.note, warm_up_doubt(values))
+    return TimingSummary(centre, low, high, min(values), len(values), made.coverage, note, tuple(values), made.method)
+
+
+def warm_up_doubt(values: Sequence[float]) -> str:
+    """A note where the first of three or more times looks like compilation: longer than all others, and three times
+    their median; else ''.
+    """
+    if len(values) < 3 or values[0] <= max(values[1:]) or values[0] < 3 * median(values[1:]):
+        return ""
+    times = values[0] / median(values[1:]) if median(values[1:]) > 0 else math.inf
+    return f"the first timed call took {times:.3g} times as long as the others: it may include compilation"
+
+
+def warm_up(
+    fn: Callable[[], object], synchronise: Synchronise = _nothing, *, limit: float | None = None
+) -> tuple[float, ...]:
+    """Call ``fn`` until compilation and other one-off costs are over; returns the seconds of every call.
+
+    Two to five calls: another one follows while the last took less than half the time of the one before (and a
+    millisecond less). The last one predicts what a call will take. None follows after ``limit`` seconds.
+    """
+    seconds: list[float] = []
+    while len(seconds) < _WARM_UP_CALLS:
+        synchronise()
+        begin = time.perf_counter()
+        fn()
+        synchronise()
+        seconds.append(time.perf_counter() - begin)
+        if len(seconds) > 1:
+            before, last = seconds[-2:]
+            if last * _COMPILATION > before or before - last < _MILLISECOND:
+                break
+        if limit is not None and sum(seconds) > limit:
+            break
+    return tuple(seconds)
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(note for note in notes if note)
 
 
 def measure_latency(fn: Callable[[], object], repeats: int, synchronise: Synchronise = _nothing) -> TimingSummary:
@@ -163,18 +277,7 @@ def throughput(batch_seconds: Sequence[float], batch_sizes: Sequence[int]) -> Ti
     left_out = len(batch_sizes) - len(whole)
     if not left_out:
         return summary
-    note = f"{left_out} batch(es) smaller than {stated} left out"
-    joined = f"{summary.note}; {note}" if summary.note else note
-    return TimingSummary(
-        summary.median,
-        summary.ci_low,
-        summary.ci_high,
-        summary.minimum,
-        summary.n,
-        summary.coverage,
-        joined,
-        summary.values,
-    )
+    return replace(summary, note=_joined(summary.note, f"{left_out} batch(es) smaller than {stated} left out"))
 
 
 def measure_throughput(

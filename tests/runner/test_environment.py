@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from kfpbench.runner import environment
 from kfpbench.runner.environment import describe_environment, git_state, machine_is_loaded
 from kfpbench.store.json_values import dumps, loads
 
@@ -49,6 +50,22 @@ def test_the_thread_variables_are_recorded(monkeypatch):
     monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
     threads = describe_environment("cpu")["threads"]
     assert (threads["OMP_NUM_THREADS"], threads["MKL_NUM_THREADS"]) == ("3", None)
+
+
+def test_governor_and_turbo_are_read_where_the_platform_has_them(monkeypatch, tmp_path):
+    monkeypatch.setattr(environment, "_PROCESSORS", tmp_path)
+    assert (environment._governor(), environment._turbo()) == (None, None)
+    for number, name in enumerate(["powersave", "performance", "powersave"]):
+        folder = tmp_path / f"cpu{number}" / "cpufreq"
+        folder.mkdir(parents=True)
+        (folder / "scaling_governor").write_text(f"{name}\n")
+    assert environment._governor() == "performance, powersave"
+    (tmp_path / "cpufreq").mkdir()
+    (tmp_path / "cpufreq" / "boost").write_text("1\n")
+    assert environment._turbo() is True
+    (tmp_path / "intel_pstate").mkdir()
+    (tmp_path / "intel_pstate" / "no_turbo").write_text("1\n")
+    assert environment._turbo() is False
 
 
 def test_the_host_is_private_unless_asked_for(monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kfpbench.runner import memory
-from kfpbench.runner.memory import PeakMemory
+from kfpbench.runner.memory import PeakMemory, available_bytes
 
 MB = 10**6
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -102,3 +102,24 @@ def test_on_cuda_the_allocator_is_asked(monkeypatch):
         state.peak = 175
     assert (peak.result.peak, peak.result.increase, peak.result.source) == (175, 75, "cuda")
     assert state.synchronised >= 2
+
+
+@linux
+def test_what_is_available_is_what_the_machine_says():
+    assert 16 * MB < available_bytes() < 2**60
+
+
+def test_a_container_has_no_more_than_its_limit(monkeypatch, tmp_path):
+    meminfo = tmp_path / "meminfo"
+    monkeypatch.setattr(memory, "_MEMINFO", meminfo)
+    monkeypatch.setattr(memory, "_GROUP", tmp_path)
+    assert available_bytes() is None
+    meminfo.write_text("MemTotal: 900 kB\nMemAvailable: 700 kB\n")
+    assert available_bytes() == 700 * 1024
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert available_bytes() == 700 * 1024
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert available_bytes() == 4000
+    (tmp_path / "memory.current").write_text("6000\n")
+    assert available_bytes() == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,8 +16,9 @@ from kfpbench.errors import CellTimeout, NumericalError, PluginError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Measurement, MetricInput, Problem, ProblemSize
 from kfpbench.runner.budget import Deadline
+from kfpbench.runner.machine_load import LoadMeter, MachineLoad
 from kfpbench.runner.materials import Materials
-from kfpbench.runner.sample_cell import Outcome, run_sample_cell
+from kfpbench.runner.sample_cell import Outcome, _spread, run_sample_cell
 from kfpbench.runner.spectrum_cell import run_spectrum_cell
 from kfpbench.suite.load import suite_from_mapping
 
@@ -108,12 +110,68 @@ def entry(outcome: Outcome, metric: str) -> dict[str, Any]:
     return found
 
 
-def test_warm_up_then_latency_then_the_samples_in_batches(log: Log) -> None:
+def test_the_latency_repeats_are_spread_between_the_batches(log: Log) -> None:
     execute()
-    warm_up, latency, sampling = log.asked[:3], log.asked[3:7], log.asked[7:]
-    assert warm_up == [[0], [0], list(range(10))]  # the first call may compile, the second one is timed
-    assert latency == [[0]] * 4
-    assert sampling == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
+    sizes = [len(asked) for asked in log.asked]
+    warm = sizes.index(10) + 1
+    assert sizes[:warm] in ([1, 1, 10], [1, 1, 1, 10], [1, 1, 1, 1, 10], [1, 1, 1, 1, 1, 10])  # until calls are alike
+    # one repeat, a batch, then an untimed call, for the caches, and a repeat; and so on to the end
+    assert sizes[warm:] == [1, 10, 1, 1, 10, 1, 1, 5, 1, 1]
+    batches = [asked for asked in log.asked[warm:] if len(asked) > 1]
+    assert batches == [list(range(10)), list(range(10, 20)), list(range(20, 25))]
+
+
+@pytest.mark.parametrize(
+    ("repeats", "slots", "shares"),
+    [(4, 4, [1, 1, 1, 1]), (10, 5, [2, 2, 2, 2, 2]), (3, 5, [1, 0, 1, 0, 1]), (1, 5, [1, 0, 0, 0, 0]), (6, 2, [3, 3])],
+)
+def test_repeats_are_spread_from_the_first_slot_to_the_last(repeats: int, slots: int, shares: list[int]) -> None:
+    assert _spread(repeats, slots) == shares
+
+
+@pytest.mark.parametrize("single", [0.01, 2.0])
+def test_compilation_is_in_no_timed_phase(log: Log, monkeypatch: pytest.MonkeyPatch, single: float) -> None:
+    """A sampler that compiles for every new batch size, 30 s each; time passes only where it says so."""
+    now = 100.0
+    compiled: set[int] = set()
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    def answer(rows: torch.Tensor) -> torch.Tensor:
+        nonlocal now
+        now += single * len(rows) + (0 if len(rows) in compiled else 30)
+        compiled.add(len(rows))
+        return rows
+
+    log.answer = answer
+    outcome = execute(n_samples=30, latency_repeats=4)
+    assert outcome.phases["warm_up"] >= 60
+    for metric in ("seconds_per_image", "seconds_per_image_batch1"):
+        found = entry(outcome, metric)
+        assert (found["value"], found["ci_high"]) == (pytest.approx(single), pytest.approx(single))
+        assert found["details"]["note"] == ""
+    assert outcome.phases["sampling"] == pytest.approx(30 * single)
+    assert outcome.phases["latency"] == pytest.approx(4 * single)
+
+
+def test_a_single_batch_has_no_interval(log: Log) -> None:
+    outcome = execute(batch_size=25)
+    speed = entry(outcome, "seconds_per_image")
+    assert (speed["ci_low"], speed["ci_high"], speed["n"]) == (None, None, 1)
+
+
+def test_the_load_of_the_machine_is_recorded_with_the_times(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = execute().details["timing"]
+    assert timing["torch_threads"] == torch.get_num_threads()
+    assert set(timing["load"]) >= {"others_share", "own_share", "seconds", "cores", "threads"}
+    monkeypatch.setattr(LoadMeter, "__exit__", busy)
+    outcome = execute()
+    assert "other programs had 70%" in outcome.details["timing"]["load"]["note"]
+    for metric in ("seconds_per_image", "seconds_per_image_batch1"):
+        assert "taken under load" in entry(outcome, metric)["details"]["load"]
+
+
+def busy(meter: LoadMeter, *error: object) -> None:
+    meter.result = MachineLoad(0.7, 0.2, 5.0, 2, 1)
 
 
 def test_the_phases_and_costs_of_a_cell(log: Log) -> None:
@@ -227,7 +285,8 @@ def test_the_deadline_is_looked_at_between_batches(log: Log) -> None:
     deadline = Deadline(1e-9)
     with pytest.raises(CellTimeout):
         execute(deadline)
-    assert log.asked == [[0], [0], list(range(10))]  # no further than the warm-up
+    assert log.asked[-1] == list(range(10))  # no further than the warm-up
+    assert all(asked == [0] for asked in log.asked[:-1])
 
 
 def test_an_error_of_a_metric_is_let_through_with_the_samples_kept(log: Log) -> None:
