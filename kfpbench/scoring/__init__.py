@@ -1,0 +1,1 @@
+"""Measure samples from anywhere against a data set."""
