@@ -6,19 +6,21 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
+from kfpbench.cli_completion import kinds
+from kfpbench.cli_options import AllowPlugins, AsJson, Overrides, SuitePath
+from kfpbench.doctor.verb import doctor
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from kfpbench.suite.load import Suite
+from kfpbench.runner.time_verb import time
+from kfpbench.runner.verbs import run, spectrum
+from kfpbench.scoring.verb import score
+from kfpbench.suite.starter_verb import init
 
 # Verbs import what they need when they are called, so that --help and ls stay fast.
 
@@ -30,28 +32,9 @@ app = typer.Typer(
     name="kfpbench",
     help="Benchmarks and ablations of kernel Fokker-Planck (operator-theoretic) diffusion sampling.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-SuitePath = Annotated[Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).")]
-Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a value; may be repeated.")
-]
-AllowPlugins = Annotated[
-    bool, typer.Option("--allow-plugins", help="Permit running the Python files under `plugins:`.")
-]
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder; default reports/runs/<name>.")]
-Select = Annotated[
-    list[str] | None, typer.Option("--select", metavar="KEY=VALUE", help="Run only these cells; may be repeated.")
-]
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Run failed and timed-out cells of an earlier run again.")
-]
-Force = Annotated[bool, typer.Option("--force", help="Run every cell again.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with their predicted memory; run nothing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -91,110 +74,20 @@ def validate(
     typer.echo(json.dumps(suite_as_json(loaded), indent=2) if as_json else suite_as_text(loaded))
 
 
-@app.command()
-def run(
-    suite: SuitePath,
-    out: Out = None,
-    overrides: Overrides = None,
-    select: Select = None,
-    allow_plugins: AllowPlugins = False,
-    retry_failed: RetryFailed = False,
-    force: Force = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
-    from kfpbench.suite.load import load_suite
-
-    loaded = load_suite(suite, overrides=overrides or (), allow_plugins=allow_plugins)
-    if dry_run:
-        _show_plan(loaded, select or (), as_json)
-        return
-    from kfpbench.report.terminal import render_table
-
-    _execute(loaded, out, select or (), retry_failed, force, as_json, render_table)
-
-
-@app.command()
-def spectrum(
-    suite: SuitePath,
-    out: Out = None,
-    overrides: Overrides = None,
-    select: Select = None,
-    allow_plugins: AllowPlugins = False,
-    retry_failed: RetryFailed = False,
-    force: Force = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Run only the spectrum cells of a suite: print their eigenvalues, and plot them with their eigenfunctions into the
-    report. Exit codes as of run.
-    """
-    from kfpbench.suite.load import load_suite
-    from kfpbench.suite.select import spectrum_selection
-
-    loaded = load_suite(suite, overrides=overrides or (), allow_plugins=allow_plugins)
-    chosen = spectrum_selection(loaded.cells, select or ())
-    if dry_run:
-        _show_plan(loaded, chosen, as_json)
-        return
-    from kfpbench.report.spectrum_terminal import render_spectra
-
-    _execute(loaded, out, chosen, retry_failed, force, as_json, render_spectra)
-
-
-def _show_plan(suite: Suite, select: Sequence[str], as_json: bool) -> None:
-    from kfpbench.runner.dry_run import plan_as_json, plan_as_text
-
-    typer.echo(plan_as_json(suite, select) if as_json else plan_as_text(suite, select))
-
-
-def _execute(
-    suite: Suite,
-    out: Path | None,
-    select: Sequence[str],
-    retry_failed: bool,
-    force: bool,
-    as_json: bool,
-    render: Callable[[Iterable[Any], Console], None],
-) -> NoReturn:
-    """Run the cells with progress, ``render`` their records, and exit."""
-    from rich.console import Console
-
-    from kfpbench.runner.execute import run as execute
-    from kfpbench.runner.progress import LiveProgress, PlainProgress
-    from kfpbench.runner.summary import result_as_json
-
-    console = Console(stderr=as_json)
-    with (LiveProgress if console.is_terminal else PlainProgress)(console) as progress:
-        try:
-            result = execute(
-                suite,
-                out=out,
-                select=select,
-                retry_failed=retry_failed,
-                force=force,
-                progress=progress,
-                command=["kfpbench", *sys.argv[1:]],
-            )
-        except KeyboardInterrupt:  # typer would end silently
-            typer.echo("interrupted; finished cells are kept, run the same command again to go on", err=True)
-            raise typer.Exit(130) from None
-    if as_json:
-        typer.echo(result_as_json(result))
-    else:
-        render(result.records, console)
-        console.print(f"report: {result.report}", markup=False, highlight=False, soft_wrap=True)
-    raise typer.Exit(result.exit_code)
+app.command()(run)
+app.command()(spectrum)
+app.command()(time)
 
 
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder.")]) -> None:
     """Write the report of a run again, from its records."""
+    from kfpbench.claim.card import write_claim
     from kfpbench.report.html import write_report
     from kfpbench.store.run_folder import RunFolder
 
     finished = RunFolder.open(folder)
+    write_claim(finished.read_manifest(), finished.records(), finished.path)
     typer.echo(write_report(finished.read_manifest(), finished.records(), finished.path))
 
 
@@ -214,8 +107,9 @@ def train(
         typer.Option("--export", metavar="FILE", help="Train nothing; write the checkpoint so far and its model card."),
     ] = None,
 ) -> None:
-    """Train a denoising network, from its folder's state on. Exit code 0: complete, or --minutes have passed;
-    2: bad file; 130 or 143: stopped by a signal with the state saved.
+    """Train a denoising network or a classifier (`kind:` in the file), from its folder's state on.
+
+    Exit code 0: complete, or --minutes have passed; 2: bad file; 130 or 143: stopped by a signal with the state saved.
     """
     from kfpbench.training.command import export_checkpoint, train_network
     from kfpbench.training.load import load_training
@@ -227,6 +121,10 @@ def train(
         return
     raise typer.Exit(train_network(options, file, folder, minutes, device))
 
+
+app.command()(score)
+app.command()(init)
+app.command()(doctor)
 
 data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")
@@ -264,7 +162,7 @@ def schema(
 
 @app.command("ls")
 def list_components(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(KINDS))] = None,
+    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help=", ".join(KINDS), autocompletion=kinds)] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the installed components: name, target and origin by kind."""
@@ -293,7 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=None if arguments is None else list(arguments), prog_name="kfpbench")
     except KfpbenchError as error:
-        typer.echo(f"error: {error}", err=True)
+        # control characters, which a suite's text may hold, must not reach a terminal
+        text = "".join(one if one.isprintable() or one == "\n" else "?" for one in str(error))
+        typer.echo(f"error: {text}", err=True)
         sys.exit(2)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

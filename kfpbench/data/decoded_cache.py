@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import os
 import tempfile
@@ -20,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kfpbench.data.locations import user_cache
+
+_log = logging.getLogger(__name__)
 
 _VERSION = 1  # raise it when the meaning of the bytes changes
 
@@ -52,7 +55,9 @@ class DecodedCache:
         except (OSError, ValueError):  # ValueError: not JSON
             return None
         digest = hashlib.sha256(records.data).hexdigest()
-        return (records, digest) if digest == header["sha256"] else None
+        intact = digest == header["sha256"]
+        _log.info("decoded records %s: %s", "reused" if intact else "damaged, they are decoded again", self.content)
+        return (records, digest) if intact else None
 
     def write(self, records: NDArray[np.uint8], digest: str) -> None:
         """Keep the records; a cache that cannot be written is done without."""

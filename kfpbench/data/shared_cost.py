@@ -5,6 +5,7 @@ Without this, the first cell of a run would pay for the data's moments and the o
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
@@ -13,6 +14,8 @@ from contextvars import ContextVar
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
+
+_log = logging.getLogger(__name__)
 
 _bill: ContextVar[dict[Hashable, float] | None] = ContextVar("kfpbench_shared_cost", default=None)
 
@@ -48,6 +51,7 @@ class ChargedCache(Generic[Value]):
             self._kept.move_to_end(key)
             value, seconds = self._kept[key]
             charge(key, seconds)
+            _log.debug("reused, %.3f s are charged: %.100r", seconds, key)
             return value
         begin = time.perf_counter()
         value = compute()

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import logging
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, DataError, ParameterError, StoreError
+from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, ParameterError, StoreError
 from kfpbench.runner.budget import check_memory, time_budget
-from kfpbench.runner.environment import describe_environment, machine_is_loaded
+from kfpbench.runner.open_run import open_run
 from kfpbench.store.records import CellRecord, Status, utc_now
 from kfpbench.store.run_folder import RunFolder, load_run
 from kfpbench.suite.cell import Cell
@@ -22,10 +23,17 @@ from kfpbench.suite.select import select_cells
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from kfpbench.claim.card import Card
     from kfpbench.runner.materials import Materials
+    from kfpbench.runner.sample_cell import Outcome
 
 RUNS = Path("reports") / "runs"  # default parent of run folders
 _GIB = 2**30
+_log = logging.getLogger(__name__)
+
+# Entered around the work of a cell, where its failures have not been caught yet: for a debugger, or a profiler. Takes
+# the cell and its Outcome, to whose details it may add.
+CellHook = Callable[[Cell, Any], AbstractContextManager[None]]
 
 
 class Progress(Protocol):
@@ -43,11 +51,14 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, the report, and the records of the planned cells."""
+    """A finished run: its folder, the report, the records of the planned cells, and the claim card, where the suite has
+    a `claim`.
+    """
 
     folder: Path
     report: Path
     records: list[CellRecord]
+    claim: Card | None = None
 
     @property
     def frame(self) -> DataFrame:
@@ -71,11 +82,14 @@ def run(
     force: bool = False,
     progress: Progress | None = None,
     command: Sequence[str] = (),
+    around: Sequence[CellHook] = (),
+    notes: Sequence[str] = (),
 ) -> RunResult:
     """Run a suite and write its folder: manifest, cells.jsonl, results.parquet, samples, report.html.
 
     A folder that holds an earlier run is continued: its finished cells are not run again, failed and timed-out ones
-    only with ``retry_failed``, all with ``force``. ``select`` runs a part of the plan. Raises SuiteError before
+    only with ``retry_failed``, all with ``force``. ``select`` runs a part of the plan. ``around`` are hooks that every
+    cell runs inside, outermost first; ``notes`` are kept in the manifest. Raises SuiteError before
     anything runs when the suite is not valid, StoreError for a folder that holds something else, ParameterError for
     overrides of a suite that is loaded already. Lets a KeyboardInterrupt through, after writing results and report.
     """
@@ -87,23 +101,41 @@ def run(
         suite = load_suite(suite, overrides=overrides, allow_plugins=allow_plugins)
     cells = select_cells(suite.cells, select) if select else list(suite.cells)
     started = utc_now()
-    folder = _open_folder(Path(out) if out is not None else RUNS / suite.model.name, suite, command, started, force)
+    path = Path(out) if out is not None else RUNS / suite.model.name
+    folder = open_run(path, suite, command, started, force, notes)
     finished = {} if force else {record.cell: record for record in folder.records()}
     _rename(suite.cells, finished, folder)
     todo = [cell for cell in cells if _is_due(finished.get(cell.id), retry_failed)]
+    _log.info("run %s into %s: %d cells, %d to do", suite.model.name, folder.path, len(cells), len(todo))
     if progress:
         progress.begin(len(cells), len(cells) - len(todo))
     interrupted = True
     try:
-        _run_cells(todo, folder, progress)
+        _run_cells(todo, folder, progress, around)
+        if suite.model.claim is not None:
+            from kfpbench.claim.take_turns import take_turns
+
+            take_turns(folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force)
+        if suite.model.timing is not None:
+            from kfpbench.runner.time_suite import time_suite
+
+            time_suite(suite, folder.path, select=select, force=force, say=_log.info)
         interrupted = False
     finally:
         folder.write_manifest({**folder.read_manifest(), "finished": utc_now(), "interrupted": interrupted})
         records = folder.records()
         folder.write_results()
+        claim = _write_claim(folder, records)
         report = _write_report(folder, records)
+        _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
     chosen = {cell.id for cell in cells}
-    return RunResult(folder.path, report, [record for record in records if record.cell in chosen])
+    return RunResult(folder.path, report, [record for record in records if record.cell in chosen], claim)
+
+
+def _write_claim(folder: RunFolder, records: list[CellRecord]) -> Card | None:
+    from kfpbench.claim.card import write_claim
+
+    return write_claim(folder.read_manifest(), records, folder.path)
 
 
 def _write_report(folder: RunFolder, records: list[CellRecord]) -> Path:
@@ -127,130 +159,47 @@ def _is_due(record: CellRecord | None, retry_failed: bool) -> bool:
     return record is None or (retry_failed and record.status in ("failed", "timeout"))
 
 
-def _open_folder(path: Path, suite: Suite, command: Sequence[str], started: str, force: bool) -> RunFolder:
-    from kfpbench.runner.materials import choose_device
-
-    devices = {cell.spec["device"] for cell in suite.cells}
-    try:
-        device = str(choose_device(devices.pop())) if len(devices) == 1 else "cpu"
-    except CapabilityError:
-        device = "cpu"  # the cells will be skipped with that reason; the environment is described all the same
-    loaded = machine_is_loaded()
-    manifest: dict[str, Any] = {
-        "suite": {
-            "name": suite.model.name,
-            "description": suite.model.description,
-            "text": suite.text,
-            "included": suite.included,
-            "overrides": list(suite.overrides),
-        },
-        "plan": [cell.id for cell in suite.cells],
-        "seeds": sorted({cell.seed for cell in suite.cells}),
-        "dtypes": sorted({cell.spec["dtype"] for cell in suite.cells}),
-        "command": list(command),
-        "environment": describe_environment(device),
-        "plugins": suite.plugins,
-        "score_files": _score_files(suite.cells),
-        "started": started,
-        "notes": [loaded] if loaded else [],
-    }
-    if RunFolder.is_run(path):
-        folder = RunFolder.open(path)
-        old = folder.read_manifest()
-        name = old.get("suite", {}).get("name")
-        if name != suite.model.name:
-            raise StoreError(
-                "the folder holds a run of another suite",
-                got=name,
-                allowed=suite.model.name,
-                remedy="Name another folder with --out; nothing was changed.",
-                where=str(path),
-            )
-        changed = [
-            name for name, digest in manifest["plugins"].items() if old.get("plugins", {}).get(name, digest) != digest
-        ]
-        if changed and not force:
-            raise StoreError(
-                f"the plugin {', '.join(changed)} has changed since this run began: its finished cells are out of date",
-                remedy="Run all cells again with --force, or name another folder with --out; nothing was changed.",
-                where=str(path),
-            )
-        others = [
-            block
-            for block, now in manifest["score_files"].items()
-            if (then := old.get("score_files", {}).get(block)) is not None and now is not None and then != now
-        ]
-        if others and not force:
-            raise StoreError(
-                "a score's file has changed since this run began: its finished cells are out of date",
-                got=others[0],
-                remedy="Run all cells again with --force, or name another folder with --out; nothing was changed.",
-                where=str(path),
-            )
-        earlier = [*old.get("earlier", []), {key: old.get(key) for key in ("started", "finished", "environment")}]
-        folder.write_manifest({**manifest, "earlier": earlier})
-        return folder
-    return RunFolder.create(path, manifest)
-
-
-def _score_files(cells: Sequence[Cell]) -> dict[str, str | None]:
-    """What each score of the plan reads from files: the ``fingerprint`` of those that have one, by canonical block."""
-    from kfpbench.suite.components import create
-
-    found = {}
-    for block in {json.dumps(cell.spec["score"], sort_keys=True) for cell in cells if cell.spec["score"]}:
-        try:
-            fingerprint = getattr(create("scores", json.loads(block)), "fingerprint", None)
-        except (CapabilityError, DataError):
-            continue  # its cells will say so
-        if fingerprint is not None:
-            found[block] = fingerprint()
-    return found
-
-
-def _run_cells(cells: list[Cell], folder: RunFolder, progress: Progress | None) -> None:
+def _run_cells(cells: list[Cell], folder: RunFolder, progress: Progress | None, around: Sequence[CellHook]) -> None:
     from kfpbench.runner.materials import Materials
 
     materials = Materials()
     for cell in cells:
         if progress:
             progress.started(cell)
-        record = run_cell(cell, materials, folder)
+        _log.info("cell %s (%s, repeat %d) begins", cell.id, cell.label, cell.repeat)
+        record = run_cell(cell, materials, folder, around)
         folder.append(record)
+        _log_record(record)
         if progress:
             progress.finished(cell, record)
 
 
-def run_cell(cell: Cell, materials: Materials, folder: RunFolder) -> CellRecord:
+def _log_record(record: CellRecord) -> None:
+    phases = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in record.phases.items())
+    level = logging.INFO if record.status in ("ok", "skipped") else logging.WARNING
+    reason = f": {record.reason}" if record.reason else ""
+    _log.log(level, "cell %s %s in %.3f s (%s)%s", record.cell, record.status, record.seconds, phases, reason)
+    if record.traceback:
+        _log.debug("cell %s: %s", record.cell, record.traceback)
+
+
+def run_cell(cell: Cell, materials: Materials, folder: RunFolder, around: Sequence[CellHook] = ()) -> CellRecord:
     """Run one cell within its budget and return its record; its samples are on the disk.
 
     Never raises for what happens inside the cell: that becomes its status and reason.
     """
-    from kfpbench.runner.materials import predict_memory
-    from kfpbench.runner.sample_cell import Outcome, run_sample_cell
-    from kfpbench.runner.spectrum_cell import run_spectrum_cell
+    from kfpbench.runner.sample_cell import Outcome
 
     outcome = Outcome()
     status: Status = "ok"
     reason = trace = ""
     files: dict[str, str] = {}
     started, begin = utc_now(), time.perf_counter()
-    budget = cell.spec["budget"]
     try:
-        limit = budget["memory_gib"]
-        if limit is not None:
-            check_memory(predict_memory(cell), int(limit * _GIB), f"cell {cell.label}")
-        with time_budget(budget["seconds"], f"cell {cell.label}") as deadline:
-            if cell.kind == "sample":
-                run_sample_cell(cell, materials, deadline, outcome)
-            else:
-                run_spectrum_cell(cell, materials, outcome)
-        if outcome.samples is not None:
-            files = folder.save_samples(
-                cell.id, outcome.samples, materials.dataset(cell.spec), reference=outcome.reference, title=cell.label
-            )
-        if outcome.functions is not None:
-            files |= folder.save_eigenfunctions(cell.id, outcome.functions)
+        with ExitStack() as hooks:
+            for hook in around:
+                hooks.enter_context(hook(cell, outcome))
+            files = _work(cell, materials, folder, outcome)
     except (CapabilityError, BudgetError) as error:
         status, reason = "skipped", str(error)
     except CellTimeout as error:
@@ -286,6 +235,33 @@ def run_cell(cell: Cell, materials: Materials, folder: RunFolder) -> CellRecord:
             return record
         reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
         return replace(record, status="failed", reason=reason, files={}, traceback=trace)
+
+
+def _work(cell: Cell, materials: Materials, folder: RunFolder, outcome: Outcome) -> dict[str, str]:
+    """Check the budget, run the cell within it, and save what it drew. Returns its files by kind."""
+    from kfpbench.runner.materials import predict_memory
+    from kfpbench.runner.sample_cell import run_sample_cell
+    from kfpbench.runner.spectrum_cell import run_spectrum_cell
+
+    budget = cell.spec["budget"]
+    files: dict[str, str] = {}
+    limit = budget["memory_gib"]
+    if limit is not None:
+        check_memory(predict_memory(cell), int(limit * _GIB), f"cell {cell.label}")
+    with time_budget(budget["seconds"], f"cell {cell.label}") as deadline:
+        if cell.kind == "sample":
+            run_sample_cell(cell, materials, deadline, outcome)
+        else:
+            run_spectrum_cell(cell, materials, outcome)
+    if outcome.samples is not None:
+        files = folder.save_samples(
+            cell.id, outcome.samples, materials.dataset(cell.spec), reference=outcome.reference, title=cell.label
+        )
+    if outcome.nearest is not None:
+        files |= folder.save_nearest(cell.id, outcome.nearest)
+    if outcome.functions is not None:
+        files |= folder.save_eigenfunctions(cell.id, outcome.functions)
+    return files
 
 
 def _backend(cell: Cell) -> str:

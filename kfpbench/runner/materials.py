@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +18,8 @@ from kfpbench.errors import CapabilityError
 from kfpbench.protocols import BoundScore, Problem, ProblemSize
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
+
+_log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64}
 
@@ -36,9 +40,15 @@ class Materials:
         key = json.dumps(spec["data"], sort_keys=True)
         if self._dataset is None or self._dataset[0] != key:
             self._score = None
+            begin = time.perf_counter()
             loaded: Dataset = create("datasets", spec["data"]).load()
             loaded = loaded.for_reference(spec["data"]["reference"])
             self._dataset = key, read_only(loaded.with_train_size(spec["data"]["train_size"]))
+            kept = self._dataset[1]
+            seconds = time.perf_counter() - begin
+            _log.info("data %s: %d rows of %d numbers in %.3f s", kept.name, *kept.train.shape, seconds)
+            for note in kept.notes:
+                _log.warning("data %s: %s", kept.name, note)
         return self._dataset[1]
 
     def problem(self, cell: Cell) -> Problem:
@@ -50,7 +60,9 @@ class Materials:
         key = json.dumps(parts, sort_keys=True)
         if self._score is None or self._score[0] != key:
             self._score = None  # free the old one before the new one is made
+            begin = time.perf_counter()
             self._score = key, create("scores", spec["score"]).bind(dataset, device, dtype)
+            _log.info("score %s on %s in %.3f s", spec["score"]["name"], device, time.perf_counter() - begin)
         process = create("processes", spec["process"])
         return Problem(dataset, process, self._score[1], device, dtype, cell.seed)
 

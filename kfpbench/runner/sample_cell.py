@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,18 +16,22 @@ from kfpbench.errors import CapabilityError, NumericalError, PluginError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import BoundScore, FittedSampler, Measurement, MetricInput, Problem
 from kfpbench.runner.budget import Deadline
+from kfpbench.runner.machine_load import LoadMeter, MachineLoad
 from kfpbench.runner.materials import Materials, reference_rows, wake
 from kfpbench.runner.memory import MemoryPeak, PeakMemory
-from kfpbench.runner.timing import Stopwatch, TimingSummary, summarise_times, synchroniser, throughput
+from kfpbench.runner.nearest_pairs import nearest_pairs
+from kfpbench.runner.timing import Stopwatch, TimingSummary, summarise_times, synchroniser, throughput, warm_up
 from kfpbench.store.eigenfunctions import FunctionGrid
 from kfpbench.store.records import measurement_entry
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
 
 _MIB = 2**20
-_LATENCY_SECONDS = 10.0  # repeats at batch 1 stop here, after the least number that gives a spread
+_LATENCY_SECONDS = 10.0  # as many repeats at batch 1 as fit, but for the least number that gives a spread
 _LEAST_REPEATS = 3
-_WARM_BATCH_SECONDS = 5.0  # a batch predicted to take longer on a CPU hides its one-off costs by itself
+_WARM_BATCH_SECONDS = 5.0  # a batch predicted to take longer on a CPU is not drawn once more than needed,
+_ONE_OFF = 0.02  # unless its one-off costs (those of one image) are predicted to be a larger share of it than this
+_COLD_SECONDS = 0.1  # a shorter call is repeated untimed after a batch, which has emptied the caches
 
 
 @dataclass
@@ -39,6 +44,7 @@ class Outcome:
     device: str = ""
     samples: NDArray[np.float32] | None = None
     reference: NDArray[np.float32] | None = None
+    nearest: bytes | None = None  # PNG: samples beside their nearest training images
     functions: FunctionGrid | None = None
 
 
@@ -46,7 +52,8 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
     """Fill ``outcome`` with timings, samples and metrics.
 
     Raises CapabilityError, NumericalError, CellTimeout, and whatever a plugin raises. The phases are disjoint: setup
-    (fit), warm_up, latency (batch 1), sampling (all samples, timed by batch), metrics.
+    (fit), warm_up, latency (batch 1), sampling (all samples, timed by batch), metrics. The repeats at batch 1 are
+    spread between the batches, so that both times see what the machine does in the same span.
     """
     spec = cell.spec
     sampler = create("samplers", spec["sampler"])
@@ -62,26 +69,23 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
             fitted = sampler.fit(problem)
         setup_evaluations = problem.score.evaluations - before
         with watch.phase("warm_up"):
-            _warm_up(fitted, problem, min(spec["batch_size"], spec["n_samples"]))
-        with watch.phase("latency"):
-            latency = _latency(fitted, problem, spec["latency_repeats"], deadline)
-        with watch.phase("sampling"):
-            before = problem.score.evaluations
-            samples, speed = _draw(fitted, problem, spec["n_samples"], spec["batch_size"], deadline)
-            sampling_evaluations = problem.score.evaluations - before
+            single = _warm_up(fitted, problem, min(spec["batch_size"], spec["n_samples"]))
+        with LoadMeter() as load:
+            drawn = _draw(fitted, problem, spec, watch, single, deadline)
+    samples = drawn.samples
     outcome.samples = samples
     outcome.details["sampler"] = fitted.describe()
     outcome.details["score"] = describe_score(problem.score)
     outcome.details["data"] = {"fingerprint": problem.dataset.fingerprint, "notes": list(problem.dataset.notes)}
     outcome.measurements += _costs(
-        speed,
-        latency,
-        sampling_evaluations / len(samples),
+        drawn,
         (outcome.phases["setup"], sum(reused.values())),
         setup_evaluations,
         memory.result,
         spec["batch_size"],
+        load.result,
     )
+    outcome.details["timing"] = {"torch_threads": torch.get_num_threads(), "load": load.result.as_plain()}
     deadline.check()
     with watch.phase("metrics"):
         _check_finite(samples)
@@ -90,6 +94,9 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
         if n < len(samples):
             outcome.details["notes"] = [f"metrics at n = {n} of {len(samples)}: the reference set has no more rows"]
         outcome.measurements += _quality(metrics, cell, problem, fitted, samples[:n], outcome, deadline)
+        deadline.check()
+        if pairs := nearest_pairs(metrics, problem.dataset, samples[:n], outcome.reference[:n]):
+            outcome.details["nearest_training"], outcome.nearest = pairs
 
 
 def describe_score(score: BoundScore) -> dict[str, Any]:
@@ -102,52 +109,79 @@ def _stream(problem: Problem, start: int, stop: int) -> NoiseStream:
     return NoiseStream.of_range(problem.seed, start, stop, problem.dataset.dimension, problem.device, problem.dtype)
 
 
-def _warm_up(fitted: FittedSampler, problem: Problem, batch: int) -> None:
-    synchronise = synchroniser(problem.device)
-    seconds = 0.0
-    for _ in range(2):  # the first call may compile; the second one's time is the prediction
-        begin = time.perf_counter()
-        fitted.sample(_stream(problem, 0, 1))
-        synchronise()
-        seconds = time.perf_counter() - begin
-    if problem.device.type != "cpu" or seconds * batch < _WARM_BATCH_SECONDS:
+def _warm_up(fitted: FittedSampler, problem: Problem, batch: int) -> float:
+    """Make everything that a first call makes, at batch 1 and at the stated one. Returns the seconds of one image."""
+    one = _stream(problem, 0, 1)
+    seconds = warm_up(lambda: fitted.sample(one), synchroniser(problem.device))
+    predicted, one_off = seconds[-1] * batch, seconds[0] - seconds[-1]
+    if problem.device.type != "cpu" or predicted < _WARM_BATCH_SECONDS or one_off > _ONE_OFF * predicted:
         fitted.sample(_stream(problem, 0, batch))
+    return seconds[-1]
 
 
-def _latency(fitted: FittedSampler, problem: Problem, repeats: int, deadline: Deadline) -> TimingSummary:
-    """Seconds of one image at batch 1, over at most ``repeats`` repeats."""
-    synchronise = synchroniser(problem.device)
-    stream = _stream(problem, 0, 1)
-    times: list[float] = []
-    while len(times) < repeats and (sum(times) < _LATENCY_SECONDS or len(times) < _LEAST_REPEATS):
-        deadline.check()
-        synchronise()
-        begin = time.perf_counter()
-        fitted.sample(stream)
-        synchronise()
-        times.append(time.perf_counter() - begin)
-    return summarise_times(times)
+@dataclass(frozen=True)
+class _Drawn:
+    """The samples (n, d) of a cell, its times, and the score's evaluations per image."""
+
+    samples: NDArray[np.float32]
+    speed: TimingSummary
+    latency: TimingSummary
+    nfe: float
 
 
 def _draw(
-    fitted: FittedSampler, problem: Problem, n: int, batch: int, deadline: Deadline
-) -> tuple[NDArray[np.float32], TimingSummary]:
-    """All n samples (n, d), and seconds per image over the batches."""
-    synchronise = synchroniser(problem.device)
+    fitted: FittedSampler, problem: Problem, spec: dict[str, Any], watch: Stopwatch, single: float, deadline: Deadline
+) -> _Drawn:
+    """All samples in batches, with the repeats at batch 1 before, between and after them.
+
+    ``single`` is the predicted time of one image; from it follow the number of repeats and whether caches matter.
+    """
+    n, batch = spec["n_samples"], spec["batch_size"]
+    starts = range(0, n, batch)
+    within = max(_LEAST_REPEATS, int(min(_LATENCY_SECONDS / max(single, 1e-9), 1e9)))
+    shares = _spread(min(spec["latency_repeats"], within), len(starts) + 1)
+    one = _stream(problem, 0, 1)
+    latencies: list[float] = []
     parts, seconds, sizes = [], [], []
-    for start in range(0, n, batch):
+    evaluations = 0
+    for slot, share in enumerate(shares):
+        if share and slot and single < _COLD_SECONDS:
+            with watch.phase("warm_up"):
+                fitted.sample(one)
+        with watch.phase("latency"):
+            for _ in range(share):
+                deadline.check()
+                latencies.append(_timed(fitted, problem, one)[1])
+        if slot == len(starts):
+            break
         deadline.check()
-        stop = min(start + batch, n)
-        stream = _stream(problem, start, stop)
-        synchronise()
-        begin = time.perf_counter()
-        rows = fitted.sample(stream)
-        synchronise()
-        seconds.append(time.perf_counter() - begin)
+        start, stop = starts[slot], min(starts[slot] + batch, n)
+        before = problem.score.evaluations
+        with watch.phase("sampling"):
+            rows, taken = _timed(fitted, problem, _stream(problem, start, stop))
+            _check_rows(rows, stop - start, problem.dataset.dimension)
+            parts.append(rows.detach().to("cpu", torch.float32).numpy())
+        evaluations += problem.score.evaluations - before
+        seconds.append(taken)
         sizes.append(stop - start)
-        _check_rows(rows, stop - start, problem.dataset.dimension)
-        parts.append(rows.detach().to("cpu", torch.float32).numpy())
-    return np.concatenate(parts), throughput(seconds, sizes)
+    return _Drawn(np.concatenate(parts), throughput(seconds, sizes), summarise_times(latencies), evaluations / n)
+
+
+def _spread(repeats: int, slots: int) -> list[int]:
+    """How many of the repeats come in each slot: in the first and the last, and evenly between them."""
+    shares = [0] * slots
+    for number in range(repeats):
+        shares[round(number * (slots - 1) / max(repeats - 1, 1))] += 1
+    return shares
+
+
+def _timed(fitted: FittedSampler, problem: Problem, stream: NoiseStream) -> tuple[Any, float]:
+    synchronise = synchroniser(problem.device)
+    synchronise()
+    begin = time.perf_counter()
+    rows = fitted.sample(stream)
+    synchronise()
+    return rows, time.perf_counter() - begin
 
 
 def _check_rows(rows: object, n: int, dimension: int) -> None:
@@ -171,22 +205,21 @@ def _check_finite(samples: NDArray[np.float32]) -> None:
 
 
 def _costs(
-    speed: TimingSummary,
-    latency: TimingSummary,
-    nfe: float,
+    drawn: _Drawn,
     setup: tuple[float, float],
     setup_evaluations: int,
     memory: MemoryPeak,
     batch: int,
+    load: MachineLoad,
 ) -> list[dict[str, Any]]:
     """The measurements that every sampler cell has, whatever its metrics.
 
     ``setup`` holds the seconds measured, and those spared by reusing what other cells share: both are its cost.
     """
     measured = [
-        _timing("seconds_per_image", speed, {"batch": batch}),
-        _timing("seconds_per_image_batch1", latency, {"batch": 1}),
-        Measurement("nfe", nfe, details={"what": "rows evaluated by the score, per image"}),
+        _timing("seconds_per_image", drawn.speed, {"batch": batch}, load),
+        _timing("seconds_per_image_batch1", drawn.latency, {"batch": 1}, load),
+        Measurement("nfe", drawn.nfe, details={"what": "rows evaluated by the score, per image"}),
         Measurement("setup_seconds", sum(setup), unit="s", details={"measured": setup[0], "shared": setup[1]}),
         Measurement("setup_nfe", float(setup_evaluations), details={"what": "rows evaluated by the score in the fit"}),
     ]
@@ -196,9 +229,12 @@ def _costs(
     return [measurement_entry(one, "lower") for one in measured]
 
 
-def _timing(name: str, summary: TimingSummary, details: dict[str, Any]) -> Measurement:
-    more = {"interval": f"order statistics of {summary.n} repeats", "coverage": summary.coverage, "note": summary.note}
-    return Measurement(name, summary.median, summary.ci_low, summary.ci_high, summary.n, "s", {**details, **more})
+def _timing(name: str, summary: TimingSummary, details: dict[str, Any], load: MachineLoad) -> Measurement:
+    more = {"interval": summary.method, "coverage": summary.coverage, "note": summary.note}
+    if load.note:
+        more["load"] = load.note
+    low, high = (None if math.isnan(end) else end for end in (summary.ci_low, summary.ci_high))
+    return Measurement(name, summary.median, low, high, summary.n, "s", {**details, **more})
 
 
 def _quality(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kfpbench.claim.card import card_as_plain
+from kfpbench.report.findings import findings_as_json
 from kfpbench.runner.execute import RunResult
 from kfpbench.store.json_values import dumps
 
@@ -14,6 +16,8 @@ def result_as_json(result: RunResult) -> str:
             "folder": str(result.folder),
             "report": str(result.report),
             "exit_code": result.exit_code,
+            "findings": findings_as_json(result.records),
+            "claim": None if result.claim is None else card_as_plain(result.claim),
             "cells": [{name: getattr(record, name) for name in fields} for record in result.records],
         },
         indent=2,

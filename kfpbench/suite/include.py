@@ -10,7 +10,7 @@ from typing import Any
 from kfpbench.errors import SuiteError
 from kfpbench.suite.places import Places
 from kfpbench.suite.problems import Path
-from kfpbench.suite.yaml_source import Source, line_and_column, parse_yaml
+from kfpbench.suite.yaml_source import MAX_BYTES, Source, line_and_column, parse_yaml
 
 MAX_FILES = 64  # read in all; a file that two others include is read twice
 
@@ -120,6 +120,8 @@ def _read_text(path: FilePath, shown: str, where: str | None) -> str:
         what = "the included file does not exist" if where else "the suite file does not exist"
         raise SuiteError(what, got=shown, remedy="Check the path.", where=where)
     try:
+        if path.stat().st_size > 4 * MAX_BYTES:  # bytes, for characters of up to four: nothing larger is read at all
+            raise SuiteError("the file is too large", got=f"{path.stat().st_size} bytes", where=where or shown)
         content = path.read_bytes()
     except OSError as error:
         raise SuiteError(f"cannot be read: {error.strerror}", got=shown, where=where) from error

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path as FilePath
@@ -16,6 +17,7 @@ from pydantic import ValidationError
 from kfpbench.errors import PluginError, SuiteError
 from kfpbench.registry import load_plugin_file
 from kfpbench.suite.cell import Cell
+from kfpbench.suite.claim_labels import fault_of_labels
 from kfpbench.suite.expand import plan_cells
 from kfpbench.suite.include import Merged, merge_includes, read_suite_file
 from kfpbench.suite.override import apply_overrides
@@ -23,6 +25,8 @@ from kfpbench.suite.places import Places, dotted_places
 from kfpbench.suite.plain import plain_mapping
 from kfpbench.suite.problems import Problem, combine, from_pydantic
 from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS, SCHEMA_VERSION, SuiteModel
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,7 @@ def _finish(
     if plan.errors:
         raise combine(plan.errors)
     axes = {axis.key: list(document["grid"][axis.key]) for axis in plan.axes}
+    _log.info("suite %s: %d cells, includes %s", path or model.name, len(plan.cells), list(merged.texts) or "none")
     return Suite(
         path=path,
         text=merged.text,
@@ -167,6 +172,7 @@ def _load_plugins(
         except PluginError as error:
             raise SuiteError(str(error), where=where) from error
         digests[name] = hashlib.sha256((start / name).read_bytes()).hexdigest()
+        _log.info("plugin %s was run, sha256 %s", name, digests[name])
     return digests
 
 
@@ -206,6 +212,9 @@ def _validate(document: dict[str, Any], places: Places) -> SuiteModel:
 
 def _model(document: dict[str, Any]) -> tuple[SuiteModel | None, list[Problem]]:
     try:
-        return SuiteModel.model_validate_json(json.dumps(document)), []
+        model = SuiteModel.model_validate_json(json.dumps(document))
     except ValidationError as error:
         return None, from_pydantic(error, document, SuiteModel.model_fields, NESTED_KEYS)
+    if model.claim is not None and (fault := fault_of_labels(model.claim, model.samplers, model.grid)):
+        return None, [Problem(("claim",), f"claim: {fault}")]
+    return model, []

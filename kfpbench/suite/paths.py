@@ -8,7 +8,7 @@ from typing import Any
 from kfpbench.errors import PluginError, UnknownComponentError
 from kfpbench.suite.components import PLACE_KEYS, component_entry
 from kfpbench.suite.problems import Path, Problem, closest, dotted
-from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, Budget, SuiteModel
+from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS, SuiteModel
 from kfpbench.suite.signature import Signature, read_signature
 
 
@@ -49,10 +49,10 @@ def set_path(document: dict[str, Any], text: str, value: Any) -> Path:
         table = _mapping(document, head, head)
         table[".".join(rest)] = value
         return (head, ".".join(rest))
-    if head == "budget":
-        _check_known(rest[0], list(Budget.model_fields), text, head)
+    if head in NESTED_KEYS:
+        _check_known(rest[0], list(NESTED_KEYS[head]), text, head)
         if len(rest) > 1:
-            raise PathError("the path goes on below a number", got=text)
+            raise PathError("the path goes on below a single value", got=text)
         _mapping(document, head, head)[rest[0]] = value
         return (head, rest[0])
     if head in COMPONENT_FIELDS:

@@ -16,6 +16,8 @@ DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 
 Block = dict[str, Any]
 Count = Annotated[int, Field(ge=1)]
+Label = Annotated[str, Field(pattern=LABEL)]
+Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class StrictModel(BaseModel):
@@ -54,6 +56,23 @@ class Settings(StrictModel):
     budget: Budget = Budget(seconds=None, memory_gib=None)
 
 
+class Timing(StrictModel):
+    """How the samplers of the suite are timed in turns, after a run and by `kfpbench time`. It changes no cell."""
+
+    batches: Annotated[list[Count], Field(min_length=1)] = Field(
+        [1, 16, 250], description="Batch sizes: latency at 1, throughput at the others."
+    )
+    rounds: Count = Field(12, description="Rounds at each batch size; a round visits every sampler twice.")
+    seconds: Annotated[float, Field(gt=0)] | None = Field(
+        120.0, description="Limit of the rounds of a batch size (at least 3 are made); null: none."
+    )
+    anchor: Annotated[str, Field(pattern=LABEL)] | None = Field(
+        None,
+        description="Label of the sampler that the others are compared with; by default the first. Where not all fit "
+        "into memory together, each of the others is timed in turns with it.",
+    )
+
+
 class DataKeys(StrictModel):
     """The keys that `data` has beside the parameters of its data set."""
 
@@ -64,10 +83,30 @@ class DataKeys(StrictModel):
 class LabelKey(StrictModel):
     """The key that a sampler or a spectrum has beside its parameters."""
 
-    label: Annotated[str, Field(pattern=LABEL)] | None = Field(
+    label: Label | None = Field(
         None,
         description="The name of this entry in grids, tables and figures; by default the component's name.",
     )
+
+
+class ClaimBlock(StrictModel):
+    """Which samplers of the suite, by label, answer the paper's sentence, and the thresholds (see docs/claim.md)."""
+
+    spectral: Label | Annotated[list[Label], Field(min_length=1)] = Field(
+        description="The spectral sampler, or several: each gets its own answer."
+    )
+    reference: Label = Field(description="The slow sampler, with the same score: Euler-Maruyama with 1000 steps.")
+    few_step: list[Label] = Field(min_length=1, description="Few-step solvers; all cells of a label take part.")
+    control: Label | None = Field(None, description="A sampler without any network evaluation, such as gaussian.")
+    seconds: Annotated[float, Field(gt=0)] = Field(0.29, description="Seconds per image, at most, at batch 1.")
+    faster: Annotated[float, Field(ge=1)] = Field(1.0, description="A speed-up is a ratio of times above this.")
+    slight: Share = Field(0.1, description="A loss of diversity up to this share of the reference's is slight.")
+    copied: Share = Field(0.05, description="The share of samples as near to the training set as copies, at most.")
+
+    @property
+    def spectral_labels(self) -> list[str]:
+        """``spectral`` as a list."""
+        return [self.spectral] if isinstance(self.spectral, str) else list(self.spectral)
 
 
 class SuiteModel(Settings):
@@ -85,13 +124,22 @@ class SuiteModel(Settings):
     spectrum: list[Block] = []
     grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
     metrics: list[Block] = []
+    timing: Timing | None = Field(
+        None,
+        description="Time the samplers in turns after the run; null: not then.",
+    )
     plugins: list[str] = []
     include: list[str] = []
+    claim: ClaimBlock | None = Field(None, description="Makes the run answer the paper's sentence in a claim card.")
 
 
 COMPONENT_FIELDS = {"data": "datasets", "score": "scores", "process": "processes"}
 COMPONENT_LISTS = {"samplers": "samplers", "spectrum": "spectrum", "metrics": "metrics"}
-NOT_AXES = ("schema_version", "name", "description", "repeats", "grid", "plugins", "include")
+NOT_AXES = ("schema_version", "name", "description", "repeats", "grid", "plugins", "include", "claim", "timing")
 DYNAMICS = ("score", "process")  # of the reverse process; null for a reference problem, which has its own
 AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)
-NESTED_KEYS = {"budget": tuple(Budget.model_fields)}
+NESTED_KEYS = {
+    "budget": tuple(Budget.model_fields),
+    "claim": tuple(ClaimBlock.model_fields),
+    "timing": tuple(Timing.model_fields),
+}

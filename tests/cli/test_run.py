@@ -254,7 +254,7 @@ def test_an_interrupt_keeps_the_finished_cells(capsys: pytest.CaptureFixture[str
         while not (tmp_path / "gate.waiting").exists():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == 130

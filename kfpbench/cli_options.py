@@ -1,0 +1,43 @@
+"""Options that several verbs share, as typer reads them from annotations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from kfpbench.cli_completion import selections, suite_files
+
+SuitePath = Annotated[
+    Path, typer.Argument(metavar="SUITE", help="A suite file (YAML).", autocompletion=suite_files, show_default=False)
+]
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Override a value; may be repeated.")
+]
+AllowPlugins = Annotated[
+    bool, typer.Option("--allow-plugins", help="Permit running the Python files under `plugins:`.")
+]
+Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Run folder; default reports/runs/<name>.")]
+Select = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--select", metavar="KEY=VALUE", help="Run only these cells; may be repeated.", autocompletion=selections
+    ),
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Run failed and timed-out cells of an earlier run again.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Run every cell again.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with their predicted memory; run nothing.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Verbose = Annotated[
+    int, typer.Option("--verbose", "-v", count=True, show_default=False, help="Show the log; -vv shows more of it.")
+]
+LogFile = Annotated[
+    Path | None, typer.Option("--log-file", metavar="FILE", help="Append the whole log to a file, with times.")
+]
+Debug = Annotated[bool, typer.Option("--pdb", help="Open the debugger where a cell fails unexpectedly.")]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Write a profile of every cell into the run folder; cells run slower.")
+]

@@ -1,0 +1,93 @@
+"""The verbs `run` and `spectrum` of the command line: their options. What runs is imported when they are called."""
+
+from __future__ import annotations
+
+import typer
+
+from kfpbench.cli_options import (
+    AllowPlugins,
+    AsJson,
+    Debug,
+    DryRun,
+    Force,
+    LogFile,
+    Out,
+    Overrides,
+    Profile,
+    RetryFailed,
+    Select,
+    SuitePath,
+    Verbose,
+)
+
+
+def run(
+    suite: SuitePath,
+    out: Out = None,
+    overrides: Overrides = None,
+    select: Select = None,
+    allow_plugins: AllowPlugins = False,
+    retry_failed: RetryFailed = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    verbosity: Verbose = 0,
+    log_file: LogFile = None,
+    debug: Debug = False,
+    profile: Profile = False,
+) -> None:
+    """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
+    from kfpbench.runner.command import RunOptions, run_suite
+
+    options = RunOptions(
+        out=out,
+        overrides=overrides or (),
+        select=select or (),
+        allow_plugins=allow_plugins,
+        retry_failed=retry_failed,
+        force=force,
+        dry_run=dry_run,
+        as_json=as_json,
+        verbosity=verbosity,
+        log_file=log_file,
+        debug=debug,
+        profile=profile,
+    )
+    raise typer.Exit(run_suite(suite, options))
+
+
+def spectrum(
+    suite: SuitePath,
+    out: Out = None,
+    overrides: Overrides = None,
+    select: Select = None,
+    allow_plugins: AllowPlugins = False,
+    retry_failed: RetryFailed = False,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    verbosity: Verbose = 0,
+    log_file: LogFile = None,
+    debug: Debug = False,
+    profile: Profile = False,
+) -> None:
+    """Run only the spectrum cells of a suite: print their eigenvalues, and plot them with their eigenfunctions into the
+    report. Exit codes as of run.
+    """
+    from kfpbench.runner.command import RunOptions, run_suite
+
+    options = RunOptions(
+        out=out,
+        overrides=overrides or (),
+        select=select or (),
+        allow_plugins=allow_plugins,
+        retry_failed=retry_failed,
+        force=force,
+        dry_run=dry_run,
+        as_json=as_json,
+        verbosity=verbosity,
+        log_file=log_file,
+        debug=debug,
+        profile=profile,
+    )
+    raise typer.Exit(run_suite(suite, options, spectra_only=True))
