@@ -117,6 +117,7 @@ def test_the_folder_holds_what_it_should(
         "cells.jsonl",
         "results.parquet",
         "samples",
+        "statistics.json",
         "eigenfunctions",
         "report.html",
     }
@@ -124,9 +125,11 @@ def test_the_folder_holds_what_it_should(
     assert [line["index"] for line in lines] == list(range(24))
     stems = {line["cell"] for line in lines if line["kind"] == "sample"}
     assert len(stems) == 20
+    pairs = {line["files"]["nearest"] for line in lines if "nearest" in line["files"]}
+    assert len(pairs) == sum(line["spec"]["data"]["name"] == "digits" for line in lines if line["kind"] == "sample")
     assert {path.name for path in (run / "samples").iterdir()} == {
         f"{stem}{suffix}" for stem in stems for suffix in (".npz", ".png")
-    }
+    } | {Path(name).name for name in pairs}
     grids = {line["files"]["eigenfunctions"] for line in lines if "eigenfunctions" in line["files"]}
     assert grids
     assert all(line["kind"] == "spectrum" for line in lines if "eigenfunctions" in line["files"])

@@ -27,6 +27,7 @@ class Measured:
     n: int | None = None
     unit: str = ""
     better: str = "neither"
+    details: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,11 @@ class Cell:
     reason: str = ""
     axes: dict[str, Any] = field(default_factory=dict)
     spec: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
     measured: dict[str, Measured] = field(default_factory=dict)
     phases: dict[str, float] = field(default_factory=dict)
     grid: str = ""
+    nearest: str = ""
     functions: str = ""
     traceback: str = ""
     details: dict[str, Any] = field(default_factory=dict)
@@ -100,9 +103,11 @@ def _read_cell(record: Any, position: int) -> Cell:
         reason=str(_field(record, "reason") or ""),
         axes=dict(_field(record, "axes") or {}),
         spec=_plain(_field(record, "spec")),
+        seed=int(_field(record, "seed") or _plain(_field(record, "spec")).get("seed") or 0),
         measured={item.metric: item for item in measured},
         phases={str(k): _number(v) for k, v in _plain(_field(record, "phases")).items() if v is not None},
         grid=str(_field(files, "grid") or ""),
+        nearest=str(_field(files, "nearest") or ""),
         functions=str(_field(files, "eigenfunctions") or ""),
         traceback=str(_field(record, "traceback") or ""),
         details=_plain(_field(record, "details")),
@@ -120,6 +125,7 @@ def _read_measured(item: Any, where: str) -> Measured:
         n=None if n is None else int(n),
         unit=str(_field(item, "unit") or ""),
         better=_one_of(_field(item, "better") or "neither", DIRECTIONS, f"better of {metric}", where),
+        details=_plain(_field(item, "details")),
     )
 
 

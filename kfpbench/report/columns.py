@@ -68,7 +68,10 @@ _TITLES = {
     "kid": "KID",
     "energy_distance": "energy distance",
     "sliced_wasserstein": "sliced Wasserstein",
+    "frechet_infinity": "Fréchet distance, n to infinity",
     "vendi": "Vendi score",
+    "vendi_ratio": "Vendi ratio",
+    "data_copying": "data-copying C_T",
     "max_eigenvalue_error": "largest error of 3 modes",
 }
 _SPECTRUM = re.compile(r"(eigenvalue|residual|eigenvalue_error)_\d+(_re|_im)?")

@@ -4,16 +4,21 @@ page.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kfpbench.report.aggregate import Group
 from kfpbench.report.columns import COST_METRICS, PREFERRED, SPEEDS, Column, cost_columns, quality_columns, title_of
+from kfpbench.report.comparison_section import ComparisonSection, build_comparison, choose_anchor
+from kfpbench.report.effects_section import EffectsSection, build_effects
 from kfpbench.report.embed import plotly_text
+from kfpbench.report.feature_notes import feature_notes
 from kfpbench.report.figures import PHASES, phase_bars
+from kfpbench.report.front_classes import LEADING
+from kfpbench.report.front_section import FrontSection, build_front
 from kfpbench.report.grids import Embedded, Gallery
+from kfpbench.report.load_notes import load_notes
 from kfpbench.report.naming import Family, axes_text, families, point_labels, with_own_labels
 from kfpbench.report.numbers import format_number, format_plus_minus, format_seconds
 from kfpbench.report.payoff import PayoffTable, payoff_table
@@ -21,7 +26,6 @@ from kfpbench.report.scatter import Scatter, scatter
 from kfpbench.report.skipped_metrics import SkippedMetric, skipped_metrics
 from kfpbench.report.table import Row, build_rows
 
-_DIVERSITY = ("coverage", "recall", "frechet", "energy_distance")
 _MANY = 40  # more cells than this, and the figures that have a row per cell show the front only
 _NAMES = 12  # names in a caption
 _COPIES = 0.05  # held-out rows themselves have a copied fraction of 0.01
@@ -50,6 +54,7 @@ class DatasetSection:
     rows: list[Row]
     families: list[Family]
     skipped: list[SkippedMetric] = field(default_factory=list)
+    features: list[str] = field(default_factory=list)
     speeds: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, str] = field(default_factory=dict)
     chosen: tuple[str, str] | None = None
@@ -61,6 +66,18 @@ class DatasetSection:
     figures: dict[str, Any] = field(default_factory=dict)
     scatters: dict[str, Any] = field(default_factory=dict)
     focus_note: str = ""
+    on_front: FrontSection | None = None
+    comparison: ComparisonSection | None = None
+    effects: EffectsSection | None = None
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """Front classes, hypervolumes, differences and effects as plain values."""
+        return {
+            **(self.on_front.as_json if self.on_front else {}),
+            "comparison": self.comparison.as_json if self.comparison else None,
+            "effects": self.effects.as_json if self.effects else [],
+        }
 
 
 def build_dataset(key: str, name: str, groups: Sequence[Group], gallery: Gallery) -> DatasetSection:
@@ -81,6 +98,7 @@ def build_dataset(key: str, name: str, groups: Sequence[Group], gallery: Gallery
         rows=build_rows(groups, columns, family_of),
         families=made,
         skipped=skipped_metrics(groups),
+        features=feature_notes(groups, qualities),
     )
     front = _add_scatters(section, groups, qualities, labels, family_of)
     _add_pictures(section, groups, gallery)
@@ -93,7 +111,28 @@ def build_dataset(key: str, name: str, groups: Sequence[Group], gallery: Gallery
         section.phases = [PHASES[trace["meta"]] for trace in bars["data"]]
         section.figures[f"{key}-phases"] = bars
     section.payoff = payoff_table([groups[i] for i in focus])
+    _add_comparisons(section, groups, focus, columns, qualities, family_of)
     return section
+
+
+def _add_comparisons(
+    section: DatasetSection,
+    groups: Sequence[Group],
+    focus: Sequence[int],
+    columns: Sequence[Column],
+    qualities: Sequence[Column],
+    family_of: Sequence[int],
+) -> None:
+    """The differences from the anchor, and the effects of the axes over all groups."""
+    section.effects = build_effects(groups, qualities)
+    leading = next((column for column in qualities if section.chosen and column.metric == section.chosen[1]), None)
+    chosen = choose_anchor(groups, leading) if leading else None
+    if chosen:
+        anchor, why = chosen
+        kept = sorted({*focus, anchor})
+        section.comparison = build_comparison(
+            [groups[i] for i in kept], kept.index(anchor), why, columns, [family_of[i] for i in kept]
+        )
 
 
 def _add_scatters(
@@ -122,6 +161,7 @@ def _add_scatters(
     section.chosen = _default_pair(drawn)
     captions = {pair: _caption(made, pair, groups) for pair, made in drawn.items()}
     section.caption = captions[section.chosen]
+    section.on_front = build_front(groups, drawn, section.chosen, qualities, section.families, family_of)
     section.scatters[f"{section.key}-front"] = {
         "variants": {
             f"{speed}|{metric}": {**made.figure, "front": made.front, "caption": captions[speed, metric]}
@@ -134,7 +174,7 @@ def _add_scatters(
 
 
 def _default_pair(drawn: Mapping[tuple[str, str], Scatter]) -> tuple[str, str]:
-    order = {metric: rank for rank, metric in enumerate((*_DIVERSITY, *PREFERRED))}
+    order = {metric: rank for rank, metric in enumerate((*LEADING, *PREFERRED))}
     speeds = list(SPEEDS)
     return min(drawn, key=lambda pair: (speeds.index(pair[0]), order.get(pair[1], len(order)), pair[1]))
 
@@ -142,10 +182,13 @@ def _default_pair(drawn: Mapping[tuple[str, str], Scatter]) -> tuple[str, str]:
 def _caption(made: Scatter, pair: tuple[str, str], groups: Sequence[Group]) -> str:
     speed, metric = pair
     parts = []
-    if made.front:
-        ordered = sorted(made.front, key=lambda i: groups[i].estimates[speed].value)
-        names = _names([groups[i].label for i in ordered])
-        parts.append(f"Not dominated in {title_of(metric)} and {SPEEDS[speed]}, fastest first: {names}.")
+    if made.classes:
+        for which, words in (("surely", "Surely on the front"), ("possibly", "Possibly on that")):
+            members = [i for i, own in made.classes.items() if own == which]
+            ordered = sorted(members, key=lambda i: groups[i].estimates[speed].value)
+            if ordered:
+                names = _names([groups[i].label for i in ordered])
+                parts.append(f"{words} of {title_of(metric)} and {SPEEDS[speed]}, fastest first: {names}.")
     else:
         parts.append(f"No front: {title_of(metric)} has no better direction.")
     if made.excluded:
@@ -238,7 +281,7 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
         values = sorted({str(group.first.spec[part]) for group in groups if group.first.spec.get(part)})
         if len(values) > 1:
             lines.append(f"Cells differ in {part} ({', '.join(values)}): their times are not comparable.")
-    return lines + _small_reference(groups) + _tuned_on_test(groups, references) + _copies(groups)
+    return lines + load_notes(groups) + _small_reference(groups) + _tuned_on_test(groups, references)
 
 
 def _small_reference(groups: Sequence[Group]) -> list[str]:
@@ -264,23 +307,6 @@ def _tuned_on_test(groups: Sequence[Group], references: Sequence[str]) -> list[s
     return [
         f"Swept against the test rows: {', '.join(varied)}. Choose settings with data.reference: validation, and "
         "report the chosen ones on the test rows."
-    ]
-
-
-def _copies(groups: Sequence[Group]) -> list[str]:
-    """A line about the cells that return training rows: their fidelity and diversity are the training set's."""
-    found = []
-    for group in groups:
-        estimate = group.estimates.get("copied_fraction")
-        low = math.nan if estimate is None else estimate.low if estimate.has_interval else estimate.value
-        if estimate is not None and low > _COPIES:
-            found.append(f"{group.label} ({estimate.value:.0%} of its samples)")
-    if not found:
-        return []
-    names = ", ".join(found[:_NAMES]) + (f" and {len(found) - _NAMES} more" if len(found) > _NAMES else "")
-    return [
-        f"Copies of training rows: {names} lie closer to a training row than 99 % of the held-out rows do. "
-        "The fidelity and diversity of these cells are those of the training set, not of a model."
     ]
 
 

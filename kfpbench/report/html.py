@@ -7,35 +7,56 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from kfpbench.claim.card import card_of_run
 from kfpbench.report.aggregate import Group, group_repeats
 from kfpbench.report.cells import read_cells
+from kfpbench.report.claim_section import build_claim
 from kfpbench.report.dataset_section import DatasetSection, build_dataset
 from kfpbench.report.embed import script_json, script_source
+from kfpbench.report.findings_section import build_findings
 from kfpbench.report.grids import Gallery
+from kfpbench.report.nearest_section import build_nearest
 from kfpbench.report.provenance import head, omissions, provenance, suite_text
 from kfpbench.report.spectrum_section import SpectrumSection, build_spectrum
+from kfpbench.report.speed_section import build_speed
+from kfpbench.runner.timing_record import read_timing
+from kfpbench.store.atomic import write_bytes
+from kfpbench.store.json_values import dumps
 
 FILE_NAME = "report.html"
+STATISTICS = "statistics.json"
 _HERE = Path(__file__).parent
 
 
 def write_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: Path) -> Path:
-    """Write ``report.html`` into the run folder and return its path.
+    """Write ``report.html`` and ``statistics.json`` into the run folder and return the path of the report.
+
+    The latter holds the comparisons of the report as JSON, by data set: classes of the fronts, hypervolumes,
+    differences from the anchor, effects of the axes; null for what is not there.
 
     ``records`` are cell records as mappings or objects; sample grids are read from the folder. Raises
     StoreError for a record that cannot be read, OSError where the file cannot be written.
     """
     path = Path(folder) / FILE_NAME
-    path.write_text(render_report(manifest, records, Path(folder)), encoding="utf-8")
+    text, comparisons = _render(manifest, list(records), Path(folder))
+    write_bytes(path, text.encode())  # replaces a link that a stranger's folder may hold, not what it leads to
+    content = {"schema_version": 1, "datasets": comparisons}
+    write_bytes(Path(folder) / STATISTICS, (dumps(content, indent=1) + "\n").encode())
     return path
 
 
 def render_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: Path) -> str:
     """The report as text; see ``write_report``."""
+    return _render(manifest, list(records), folder)[0]
+
+
+def _render(manifest: Mapping[str, Any], records: Sequence[Any], folder: Path) -> tuple[str, dict[str, Any]]:
+    """The report as text, and its comparisons by data set."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs
 
+    card = card_of_run(manifest, records, folder)
     cells = read_cells(records)
     groups = group_repeats(cells)
     datasets, spectra = _sections(groups, folder)
@@ -51,19 +72,24 @@ def render_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: P
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2").render(
+    text = environment.get_template("report.html.j2").render(
         head=head(manifest, cells),
+        claim=None if card is None else build_claim(card),
+        found=build_findings(groups),
+        nearest=build_nearest(groups, Path(folder)),
         datasets=datasets,
         spectra=spectra,
+        speeds=build_speed(read_timing(Path(folder))),
         omissions=omissions(cells),
         provenance=provenance(manifest),
         suite_text=suite_text(manifest),
         command=shlex.join(map(str, manifest.get("command") or ())),
-        style=Markup((_HERE / "report.css").read_text(encoding="utf-8")),
+        style=Markup("".join((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "claim.css"))),
         plotly=Markup(script_source(get_plotlyjs()) if figures or scatters or choices else ""),
         script=Markup(script_source((_HERE / "report.js").read_text(encoding="utf-8"))),
         payload=Markup(script_json({"figures": figures, "scatters": scatters, "choices": choices})),
     )
+    return text, {part.name: part.statistics for part in datasets}
 
 
 def _sections(groups: Sequence[Group], folder: Path) -> tuple[list[DatasetSection], list[SpectrumSection]]:

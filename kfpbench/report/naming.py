@@ -104,4 +104,5 @@ def compact(value: Any) -> str:
         return f"{name} ({rest})" if name and rest else name or rest
     if isinstance(value, list | tuple):
         return "[" + ", ".join(compact(item) for item in value) + "]"
-    return str(value)
+    # a suite's text may hold control characters, which must not reach a terminal
+    return "".join(one if one.isprintable() else "?" for one in str(value))

@@ -145,7 +145,7 @@
     caption.textContent = figure.caption;
     const data = figure.data.map((trace) => trace.meta !== "cells" ? trace : {
       ...trace, hovertext: trace.customdata.map((cell) => hover[cell]),
-      marker: { ...trace.marker, line: { ...trace.marker.line, color: colour("ink") } } });
+      marker: trace.marker.symbol.endsWith("-open") ? trace.marker : { ...trace.marker, line: { ...trace.marker.line, color: colour("ink") } } });
     await draw(id, { ...figure, data });
     const label = () => Plotly.relayout(div, { annotations: placeLabels(div, figure, labels) });
     if (div.removeAllListeners) div.removeAllListeners("plotly_relayout");

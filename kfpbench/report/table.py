@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kfpbench.report.aggregate import Estimate, Group, best_set
 from kfpbench.report.columns import Column
+from kfpbench.report.load_notes import MARK, TIMED, under_load
 from kfpbench.report.numbers import format_interval, format_value
 from kfpbench.report.skipped_metrics import why_blank
 
@@ -66,13 +67,13 @@ def _column_entries(groups: Sequence[Group], column: Column) -> list[Entry]:
             entries.append(Entry("", note=why_blank(group, column.metric)))
             continue
         mark = ("best" if best.alone else "tied") if i in best.members else ""
-        entries.append(_entry(present[i], column.scale, mark))
+        note = MARK if column.metric in TIMED and under_load(group) is not None else ""
+        entries.append(_entry(present[i], column.scale, mark, note))
     return entries
 
 
-def _entry(estimate: Estimate, scale: float, mark: str) -> Entry:
+def _entry(estimate: Estimate, scale: float, mark: str, note: str) -> Entry:
     value, low, high = estimate.value * scale, estimate.low * scale, estimate.high * scale
-    note = ""
     if estimate.excluded:
         total = estimate.repeats + estimate.excluded
         note = f"{estimate.excluded} of {total} repeats not finite"

@@ -5,6 +5,7 @@ for.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 from kfpbench.report.aggregate import Estimate, Group, group_repeats
 from kfpbench.report.cells import read_cells
 from kfpbench.report.columns import Column, quality_columns
+from kfpbench.report.findings import findings_as_text
+from kfpbench.report.load_notes import load_notes
 from kfpbench.report.naming import compact, short_axis, varying_axes
 from kfpbench.report.numbers import format_number, format_plus_minus
 from kfpbench.report.skipped_metrics import skipped_metrics
 from kfpbench.report.spectra import spectrum_of
+from kfpbench.report.statistics_lines import statistics_lines
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,8 +53,8 @@ def render_table(records: Iterable[Any], console: Console) -> None:
     In a terminal the columns that do not fit are dropped and named: first the varying axes (rightmost first),
     but for those that tell cells of one label apart; then eigenvalues, then the quality metrics but for the
     first, then setup, NFE and ms/image. Piped output has all columns, as plain text without
-    lines or colours. A metric that cells could not take is named below the table with the reason. Raises StoreError for
-    unreadable records.
+    lines or colours. What the rules of ``findings`` find is told below the table, and so is a metric that cells could
+    not take, with the reason. Raises StoreError for unreadable records.
     """
     by_dataset: dict[str, list[Group]] = {}
     for group in group_repeats(read_cells(records)):
@@ -65,6 +69,13 @@ def render_table(records: Iterable[Any], console: Console) -> None:
         print_line(console, name, style="bold")
         for text, style in _lines(columns, groups):
             print_line(console, text, style=style)
+        for text in findings_as_text(groups):
+            print_line(console, text, style="yellow")
+        for text in statistics_lines(groups):
+            for line in textwrap.wrap(text, console.width, subsequent_indent="  ") if console.is_terminal else [text]:
+                print_line(console, line)
+        for text in load_notes(groups):
+            print_line(console, text, style="yellow")
         for one in skipped_metrics(groups):
             print_line(console, f"{one.metric} left out of {one.cells}: {one.reason}", style="dim")
         if dropped:

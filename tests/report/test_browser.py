@@ -92,7 +92,7 @@ def test_sorting_and_choosing_work(report: Path, tmp_path: Path) -> None:
     assert names[-1] == "heun 18"
     assert 'aria-sort="ascending"' in table
     caption = dom[dom.index('id="part-1-front-caption"') :]
-    assert "Not dominated in Fréchet distance" in caption[: caption.index("</span>")]
+    assert "Surely on the front of Fréchet distance" in caption[: caption.index("</span>")]
 
 
 @pytest.mark.parametrize("width", [1200, 500])

@@ -150,7 +150,7 @@ def test_copies_of_training_rows_are_pointed_out(
     made_up: ModuleType, tmp_path: Path, copied: float, half: float, told: bool
 ) -> None:
     record = made_up.sample_record(0, "digits", "heun 18", 0, np.random.default_rng(0))
-    record["measurements"].append(made_up.measurement("copied_fraction", copied, half, "lower"))
+    record["measurements"].append(made_up.measurement("memorised_fraction", copied, half, "lower"))
     text = Page(render_report({}, [record], tmp_path)).text
     assert ("Copies of training rows" in text) is told
 
