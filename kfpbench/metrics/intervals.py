@@ -109,7 +109,7 @@ def jackknife_interval(
     half_width = float(student_t.ppf(0.975, len(replicates) - 1)) * sd
     low, high = value - half_width, value + half_width
     if (least, most) == (0.0, 1.0):
-        exact_low, exact_high = _clopper_pearson(value, n)
+        exact_low, exact_high = clopper_pearson(value, n)
         low, high = min(low, exact_low), max(high, exact_high)
     record = {
         "interval": "delete-half jackknife",
@@ -166,7 +166,7 @@ def discrepancy_interval(
     return Interval(centre - half_width, centre + half_width, record)
 
 
-def _clopper_pearson(fraction: float, n: int) -> tuple[float, float]:
+def clopper_pearson(fraction: float, n: int) -> tuple[float, float]:
     """Exact central 95 % interval of a binomial probability, from the fraction of n independent rows."""
     count = round(fraction * n)
     low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0

@@ -49,6 +49,10 @@ class NearestTrain:
       gaps to training rows that are at right angles give S / D = 0.71. Blends of rows so far apart that others are
       nearer to the middle are not seen, and in one dimension, where every point lies between two rows, none are.
 
+    Where 1 % or more of the held-out rows are training rows themselves (blank images, few values), a threshold is 0;
+    then the copied and the memorised fraction are the samples' share of such rows less that of the held-out rows, at
+    least 0.
+
     The training rows are those of the cell, not resampled: intervals are conditional on them. What the search finds is
     kept per process, by content, and serves ``authenticity`` and ``data_copying`` with the same features too.
 
@@ -89,7 +93,7 @@ class NearestTrain:
             [
                 (
                     *_distances(near[a], held_out[b]),
-                    float(np.mean(close[a] <= _threshold(held_close[b], MEMORISED_MOST))),
+                    _share(close[a], held_close[b], _threshold(held_close[b], MEMORISED_MOST)),
                     float(np.mean(between[a] < _threshold(held_between[b], BLEND_MOST))),
                 )
                 for a, b in zip(halves.samples, halves.reference, strict=True)
@@ -118,7 +122,13 @@ def _distances(near: NDArray[np.float64], held_out: NDArray[np.float64]) -> tupl
     """Ratio of medians (NaN for a held-out median of 0); fraction at or below the held-out 1 % quantile."""
     median = float(np.median(held_out))
     ratio = float(np.median(near)) / median if median > 0 else float("nan")
-    return ratio, float(np.mean(near <= np.quantile(held_out, QUANTILE)))
+    return ratio, _share(near, held_out, float(np.quantile(held_out, QUANTILE)))
+
+
+def _share(own: NDArray[np.float64], held_out: NDArray[np.float64], threshold: float) -> float:
+    """Share of the samples at or below the threshold; above that of the held-out rows where the threshold is 0."""
+    share = float(np.mean(own <= threshold))
+    return share if threshold > 0 else max(share - float(np.mean(held_out <= threshold)), 0.0)
 
 
 def _threshold(held_out: NDArray[np.float64], most: float) -> float:

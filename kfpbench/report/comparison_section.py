@@ -142,7 +142,8 @@ def difference_entry(made: Difference, column: Column, verdict: str) -> Differen
     """The difference as text: with its sign in the column's unit, or as a factor for times."""
     if column.metric in TIMES:
         value, low, high = (math.exp(end) for end in (made.value, made.low, made.high))
-        factor = f"\N{MULTIPLICATION SIGN} {format_value(value, (high - low) / 2)}"
+        # at least one digit however wide the interval: a factor is never 0
+        factor = f"\N{MULTIPLICATION SIGN} {format_value(value, min((high - low) / 2, value))}"
         return DifferenceEntry(factor, format_interval(low, high), verdict)
     value, low, high = made.value * column.scale, made.low * column.scale, made.high * column.scale
     return DifferenceEntry(signed(value, (high - low) / 2), format_interval(low, high), verdict)

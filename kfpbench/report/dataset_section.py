@@ -183,7 +183,7 @@ def _caption(made: Scatter, pair: tuple[str, str], groups: Sequence[Group]) -> s
     speed, metric = pair
     parts = []
     if made.classes:
-        for which, words in (("surely", "Surely on the front"), ("possibly", "Possibly on that")):
+        for which, words in (("surely", "Surely on the front"), ("possibly", "Possibly on the front")):
             members = [i for i, own in made.classes.items() if own == which]
             ordered = sorted(members, key=lambda i: groups[i].estimates[speed].value)
             if ordered:

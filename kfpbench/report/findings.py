@@ -171,7 +171,8 @@ RULES = (
     Rule(
         "noise",
         "Noise: the samples are not like the data",
-        "The samples are far from all training rows, and hardly one reaches the reference rows.",
+        "The samples are far from all training rows, and hardly one lies near reference rows, or few reference rows "
+        "have one near them.",
         (
             Condition("density", "below", 0.1, "its expectation is 1 for samples of the data's law"),
             Condition("precision", "below", 0.1, "samples of the data's law score as high as recall"),

@@ -171,7 +171,8 @@ def _texts(
 def _text(value: float, low: float, high: float) -> tuple[str, str]:
     if math.isnan(value):
         return "", ""
-    return format_value(value, (high - low) / 2), format_interval(low, high)
+    # at least one digit however wide the interval: times and their ratios are never 0
+    return format_value(value, min((high - low) / 2, value)), format_interval(low, high)
 
 
 def _pair_table(timed: TimedSet, cells: Sequence[str], names: dict[str, str], batch: int) -> PairTable:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kfpbench.data.shared_cost import billed
-from kfpbench.errors import CapabilityError, ParameterError
+from kfpbench.errors import CapabilityError
 from kfpbench.protocols import FittedSampler, Problem
 from kfpbench.runner.budget import check_memory, time_budget
 from kfpbench.runner.environment import describe_environment
@@ -50,20 +50,19 @@ def time_suite(
     Cells are compared within one data set, device and dtype; of repeats the first is timed. Samplers are fitted again,
     and held together while their predicted memory fits into 80 % of what is free; otherwise each is timed with the
     anchor alone. Turns that timing.json has already, from the same machine and settings, are kept unless ``force``. A
-    cell that cannot be fitted or timed is left out with its reason. ``say`` is told what begins. Raises
-    ParameterError for an anchor that is no label of the suite, SuiteError for a selection that matches nothing.
+    cell that cannot be fitted or timed is left out with its reason. Where a selection leaves the anchor out, the first
+    cell that it chooses stands in. ``say`` is told what begins. Raises SuiteError for a selection that matches nothing.
     """
     settings = suite.model.timing or Timing.model_validate({})
     chosen = select_cells(suite.cells, select) if select else suite.cells
     cells = [cell for cell in chosen if cell.kind == "sample"]
-    labels = {cell.label for cell in cells}
-    if settings.anchor is not None and settings.anchor not in labels:
-        raise ParameterError("the anchor of the timing is no sampler", got=settings.anchor, allowed=sorted(labels))
     record = TimingRecord(settings.model_dump(mode="json"), describe_environment(_common_device(cells)))
     earlier = None if force else read_timing(folder)
     kept = _usable(earlier, record) if earlier is not None else {}
     for group in _comparable(cells):
         anchor = next((cell for cell in group if cell.label == settings.anchor), group[0])
+        if say is not None and settings.anchor not in (None, anchor.label):
+            say(f"{settings.anchor} is not among the chosen samplers: {anchor.label} is the anchor")
         spec = anchor.spec
         timed = TimedSet(spec["data"]["name"], _present(spec["device"]) or spec["device"], spec["dtype"], anchor.id)
         timed.members |= {cell.id: TimedMember(cell.id, cell.label, cell.axes) for cell in group}

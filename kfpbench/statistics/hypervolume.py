@@ -103,11 +103,13 @@ def front_volume(objectives: Sequence[Cells], frame: Frame, without: Sequence[in
 
     ``objectives[k][i]`` are the repeats of cell i in objective k. What cells add is V(all) - V(the others) >= 0.
     Interval: cells of one seed were halved alike, so the volume of the cells' r-th half-sample values, r = 1..R, gives
-    V_r, and V -+ t_(R-1) s is the delete-half jackknife's interval. Objectives without half-sample values (times) stay
-    at their values: their part in the uncertainty, small beside that of the qualities, is left out, and said so in
-    ``how``. With several common seeds: Student's interval of the volumes per seed. The value is that of the means
-    over the seeds (its own for one seed). A volume of estimates is biased upwards, since noise that looks like progress
-    counts; the interval is about the expectation at this n, bias included. Cost O((R + 1) V), V one ``hypervolume``.
+    V_r, and V -+ t_(R-1) s is the delete-half jackknife's interval. Half-sample values are moved by a constant to have
+    the cell's value as their mean: the bias of n/2 (twice that of n for a Frechet distance) would carry them out of the
+    box, where nothing varies. Objectives without half-sample values (times) stay at their values: their part in the
+    uncertainty, small beside that of the qualities, is left out, and said so in ``how``. With several common seeds:
+    Student's interval of the volumes per seed. The value is that of the means over the seeds (its own for one seed). A
+    volume of estimates is biased upwards, since noise that looks like progress counts; the interval is about the
+    expectation at this n, bias included. Cost O((R + 1) V), V one ``hypervolume``.
     """
     values = np.array([[_mean(repeats) for repeats in cells] for cells in objectives]).T  # (m, K)
     value = _share(values, frame, without)
@@ -143,17 +145,19 @@ def _variations(objectives: Sequence[Cells]) -> tuple[list[NDArray[np.float64]] 
     if len(counts) != 1 or len(sizes) != 1:
         return None, None, "no interval"
     n = firsts[0].n
-    points = [
-        np.array(
-            [
-                [repeats[0].replicates[r] if cells in halved else _mean(repeats) for repeats in cells]
-                for cells in objectives
-            ]
-        ).T
-        for r in range(counts.pop())
+    columns = [  # of each objective, (m, R)
+        np.array([_centred(repeats[0]) if cells in halved else [_mean(repeats)] * min(counts) for repeats in cells])
+        for cells in objectives
     ]
+    points = list(np.stack(columns).transpose(2, 1, 0))
     fixed = "" if len(halved) == len(objectives) else "; the times are taken as exact"
     return points, n, f"delete-half jackknife, R = {len(points)}{fixed}"
+
+
+def _centred(one: Observation) -> NDArray[np.float64]:
+    """The half-sample values about the value, (R,)."""
+    replicates = np.asarray(one.replicates)
+    return one.value + replicates - replicates.mean()
 
 
 def _points(objectives: Sequence[Cells], seed: int) -> NDArray[np.float64]:

@@ -20,7 +20,8 @@ class Observation:
 
     ``replicates`` are the metric's values on the half-samples (none where its interval is not made of them),
     ``extra_sd`` the standard deviation that the interval has besides theirs (random projections). ``fraction``: the
-    value is a share of n rows. ``matched`` holds what two cells must agree in to be compared: data, reference,
+    value is a share of n rows. ``unknown``: the metric could give no interval (n < 8), so that the value is not exact
+    for want of one. ``matched`` holds what two cells must agree in to be compared: data, reference,
     features, and n of metrics that compare rows.
     """
 
@@ -35,6 +36,7 @@ class Observation:
     replicates: tuple[float, ...] = ()
     extra_sd: float = 0.0
     fraction: bool = False
+    unknown: bool = False
     matched: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -83,7 +85,8 @@ def observation(
     """The observation of a measurement of the cell with that label, specification and seed."""
     replicates = _replicates(details)
     matched = {"data": spec.get("data"), **{name: details.get(name) for name in _MATCHED}}
-    if replicates or "reference" in details:  # the n of a time counts its repeats, which need not agree
+    compares_rows = bool(replicates) or "reference" in details
+    if compares_rows:  # the n of a time counts its repeats, which need not agree
         matched["n"] = n
     return Observation(
         label=label,
@@ -96,7 +99,8 @@ def observation(
         better=better,
         replicates=replicates,
         extra_sd=_extra_sd(details, replicates, n),
-        fraction=_is_fraction(value, n),
+        fraction=compares_rows and _is_fraction(value, n, replicates),
+        unknown=compares_rows and str(details.get("interval") or "").startswith("none"),
         matched=matched,
     )
 
@@ -146,9 +150,18 @@ def _extra_sd(details: Mapping[str, Any], replicates: tuple[float, ...], n: int 
     return math.sqrt(extra) if extra > 1e-9 * float(sd) ** 2 else 0.0  # else rounding
 
 
-def _is_fraction(value: float, n: int | None) -> bool:
-    """Whether the value is a whole number of n rows: a share of them, as recall and coverage are."""
-    return n is not None and n > 0 and 0 <= value <= 1 and abs(value * n - round(value * n)) < 1e-9 * n
+def _is_fraction(value: float, n: int | None, replicates: tuple[float, ...]) -> bool:
+    """Whether the value is a whole number of n rows, and every half-sample value one of n // 2: a share of them.
+
+    Recall and coverage are; a distance of exactly 0, or a density that happens to be a multiple of 1 / n, is not.
+    """
+    if n is None or n < 1:
+        return False
+    return _is_whole(value, n) and all(_is_whole(one, n // 2) for one in replicates)
+
+
+def _is_whole(share: float, rows: int) -> bool:
+    return abs(share) <= 1 and abs(share * rows - round(share * rows)) < 1e-9 * max(rows, 1)
 
 
 def _number(value: Any) -> float:

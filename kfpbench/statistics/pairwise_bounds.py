@@ -23,16 +23,17 @@ def pairwise_bounds(cells: Cells, one_sided: float) -> Bounds:
 
     As ``paired_difference(...).bounds(one_sided)`` of every pair; all at once where the cells have equal seeds and are
     halved alike, which is the rule. A pair that may not be compared (another n, data set or features, no seed in
-    common) has the ends -inf and inf: nothing is known of it. Cost O(m^2 R), memory O(m^2 + m R).
+    common), or of which one metric could give no interval, has the ends -inf and inf: nothing is known of it. Cost
+    O(m^2 R), memory O(m^2 + m R).
     """
     if _alike(cells):
         firsts = [repeats[0] for repeats in cells]
         if len(cells[0]) > 1:
-            return _of_seeds(np.array([[one.value for one in repeats] for repeats in cells]), one_sided)
+            return _of_seeds(cells, one_sided)
         counts = {len(one.replicates) for one in firsts}
-        if counts == {0}:
+        if counts == {0} and not any(one.unknown for one in firsts):
             return _of_intervals(firsts, one_sided)
-        if len(counts) == 1 and firsts[0].n and len({one.n for one in firsts}) == 1:
+        if len(counts) == 1 and counts != {0} and firsts[0].n and len({one.n for one in firsts}) == 1:
             return _of_halves(firsts, firsts[0].n, one_sided)
     return _one_by_one(cells, one_sided)
 
@@ -46,11 +47,14 @@ def _alike(cells: Cells) -> bool:
     return len(set(seeds)) == len(seeds) and all([one.seed for one in repeats] == seeds for repeats in cells)
 
 
-def _of_seeds(values: NDArray[np.float64], one_sided: float) -> Bounds:
-    """Student's interval of the differences per seed; values (m, S)."""
-    half = t_quantile(1 - one_sided, values.shape[1] - 1) / math.sqrt(values.shape[1]) * _spread(values)
+def _of_seeds(cells: Cells, one_sided: float) -> Bounds:
+    """Student's interval of the differences per seed."""
+    values = np.array([[one.value for one in repeats] for repeats in cells])  # (m, S)
+    seeds = values.shape[1]
+    half = t_quantile(1 - one_sided, seeds - 1) / math.sqrt(seeds) * _spread(values)
     means = values.mean(axis=1)
-    return _around(means[:, None] - means, half)
+    fraction = np.array([any(one.fraction for one in repeats) for repeats in cells])
+    return _open_where_few(means[:, None] - means, half, fraction, cells[0][0].n, seeds)
 
 
 def _of_halves(cells: Sequence[Observation], n: int, one_sided: float) -> Bounds:
@@ -60,10 +64,8 @@ def _of_halves(cells: Sequence[Observation], n: int, one_sided: float) -> Bounds
     error = np.sqrt((jackknife_factor(n) * _spread(replicates)) ** 2 + extra[:, None] ** 2 + extra**2)
     values = np.array([one.value for one in cells])
     difference = values[:, None] - values
-    low, high = _around(difference, t_quantile(1 - one_sided, replicates.shape[1] - 1) * error)
-    fraction = np.array([one.fraction for one in cells])
-    few = (fraction[:, None] | fraction) & (np.round(np.abs(difference) * n, 6) < FEWEST_ROWS)
-    return np.where(few, np.minimum(low, 0.0), low), np.where(few, np.maximum(high, 0.0), high)
+    half = t_quantile(1 - one_sided, replicates.shape[1] - 1) * error
+    return _open_where_few(difference, half, np.array([one.fraction for one in cells]), n, 1)
 
 
 def _of_intervals(cells: Sequence[Observation], one_sided: float) -> Bounds:
@@ -95,5 +97,11 @@ def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.array([np.std(values - row, axis=1, ddof=1) for row in values])
 
 
-def _around(centre: NDArray[np.float64], half: NDArray[np.float64]) -> Bounds:
-    return centre - half, centre + half
+def _open_where_few(
+    difference: NDArray[np.float64], half: NDArray[np.float64], fraction: NDArray[np.bool_], n: int | None, seeds: int
+) -> Bounds:
+    """difference -+ half, widened to hold 0 where fractions (m,) of n rows differ by too few of them."""
+    low, high = difference - half, difference + half
+    rows = math.inf if n is None else np.round(np.abs(difference) * n * seeds, 6)
+    few = (fraction[:, None] | fraction) & (rows < FEWEST_ROWS)
+    return np.where(few, np.minimum(low, 0.0), low), np.where(few, np.maximum(high, 0.0), high)

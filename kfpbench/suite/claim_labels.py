@@ -1,4 +1,4 @@
-"""Whether the labels of a suite's `claim:` block are samplers of the suite, and stand for as many cells as they may."""
+"""Whether the labels that `claim:` and `timing:` name are samplers of the suite, and may stand for several cells."""
 
 from __future__ import annotations
 
@@ -18,15 +18,26 @@ def fault_of_labels(claim: ClaimBlock, samplers: Sequence[Mapping[str, Any]], gr
     ``spectral``, ``reference`` and ``control`` stand for one cell each, whatever its repeats: the grid may not sweep
     them. ``few_step`` labels may have any number of cells.
     """
-    labels = [label for block in samplers if (label := label_of(block, "samplers")) is not None]
     for key, label in _named(claim):
-        if label not in labels:
-            hint = closest(label, labels)
-            text = f"{key} names {label!r}, which is no sampler of this suite: {', '.join(labels) or 'it has none'}"
-            return f"{text}. {hint}" if hint else text
+        if fault := _fault_of_name(label, samplers):
+            return f"{key} names {fault}"
         if key != "few_step" and _is_swept(f"samplers.{label}", grid):
             return f"{key} names {label!r}, of which the grid makes several cells: it has to stand for one"
     return ""
+
+
+def fault_of_anchor(anchor: str | None, samplers: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong with the anchor of the timing, in words; '' when nothing is. It may stand for several cells."""
+    return _fault_of_name(anchor, samplers) if anchor is not None else ""
+
+
+def _fault_of_name(label: str, samplers: Sequence[Mapping[str, Any]]) -> str:
+    labels = [own for block in samplers if (own := label_of(block, "samplers")) is not None]
+    if label in labels:
+        return ""
+    hint = closest(label, labels)
+    text = f"{label!r}, which is no sampler of this suite: {', '.join(labels) or 'it has none'}"
+    return f"{text}. {hint}" if hint else text
 
 
 def _named(claim: ClaimBlock) -> Iterator[tuple[str, str]]:

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from kfpbench.errors import PluginError, SuiteError
 from kfpbench.registry import load_plugin_file
 from kfpbench.suite.cell import Cell
-from kfpbench.suite.claim_labels import fault_of_labels
+from kfpbench.suite.claim_labels import fault_of_anchor, fault_of_labels
 from kfpbench.suite.expand import plan_cells
 from kfpbench.suite.include import Merged, merge_includes, read_suite_file
 from kfpbench.suite.override import apply_overrides
@@ -217,4 +217,6 @@ def _model(document: dict[str, Any]) -> tuple[SuiteModel | None, list[Problem]]:
         return None, from_pydantic(error, document, SuiteModel.model_fields, NESTED_KEYS)
     if model.claim is not None and (fault := fault_of_labels(model.claim, model.samplers, model.grid)):
         return None, [Problem(("claim",), f"claim: {fault}")]
+    if model.timing is not None and (fault := fault_of_anchor(model.timing.anchor, model.samplers)):
+        return None, [Problem(("timing", "anchor"), f"timing.anchor: {fault}")]
     return model, []

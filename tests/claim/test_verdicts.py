@@ -251,6 +251,18 @@ class TestRepeats:
         assert loss.value == pytest.approx(1 - 0.48 / 0.51)
         assert "over 3 seeds, paired" in loss.how
 
+    def test_shares_that_agree_between_seeds_are_not_exact(self, run: Any) -> None:
+        """No copy among 2 x 20 images: up to 8.8 % of them may be some, by the exact interval of 0 of 40."""
+        for seed in range(2):
+            record = run.add("koopman", seconds=0.004, seed=seed, n=20)
+            for metric in ("memorised_fraction", "blended_fraction"):
+                entry = next(one for one in record["measurements"] if one["metric"] == metric)
+                entry |= run.measure(metric, 0.0, 0.0, n=20)
+        part = run.part("memorisation")
+        assert part.decision == "crosses"
+        assert part.number is not None
+        assert part.number.high == pytest.approx(1 - 0.025 ** (1 / 40))
+
     def test_seeds_in_common_are_needed(self, run: Any) -> None:
         run.add("koopman", seconds=0.004, seed=1)
         run.add("euler_maruyama", seconds=8.0, steps=1000, seed=2)

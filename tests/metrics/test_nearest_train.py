@@ -149,3 +149,21 @@ def test_intervals_of_fractions_cover_where_there_are_some(make_input):
         share = float(((low <= value.mean()) & (value.mean() <= high)).mean())
         print(f"{name}: {value.mean():.3f}, covered in {share:.3f}")
         assert 0.90 <= share <= 0.99, name
+
+
+@pytest.mark.parametrize("copied", [0.0, 0.5])
+def test_rows_that_the_law_itself_repeats_are_no_copies(make_input, copied):
+    """A fifth of all rows, held-out ones too, are one blank row: only what the samples have beyond that is copied."""
+    rng = np.random.default_rng(8)
+
+    def draw(m):
+        rows = rng.standard_normal((m, 10)).astype(np.float32)
+        rows[: m // 5] = 0.0
+        return rows
+
+    train, reference, samples = draw(1000), draw(200), draw(200)
+    samples[200 - int(200 * copied) :] = train[1000 - int(200 * copied) :]
+    got = evaluate(make_input(samples, reference, train))
+    for name in ("copied_fraction", "memorised_fraction"):
+        assert got[name].value == pytest.approx(copied)
+        assert (got[name].ci_low > 0.05) is (copied > 0)

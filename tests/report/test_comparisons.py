@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from types import ModuleType
 
@@ -12,12 +13,13 @@ import pytest
 from kfpbench.report.aggregate import Group, best_set, group_repeats
 from kfpbench.report.cells import read_cells
 from kfpbench.report.columns import Column, quality_columns
-from kfpbench.report.comparison_section import build_comparison, choose_anchor, signed
+from kfpbench.report.comparison_section import TIMES, build_comparison, choose_anchor, difference_entry, signed
 from kfpbench.report.effects_section import build_effects
 from kfpbench.report.front_classes import family_class, front_classes, leading_pair
 from kfpbench.report.html import render_report, write_report
 from kfpbench.report.statistics_lines import statistics_lines
 from kfpbench.statistics.observation import observe
+from kfpbench.statistics.paired_difference import Difference
 
 COVERAGE = Column("coverage", "coverage", "higher")
 RNG = np.random.default_rng(0)
@@ -134,6 +136,12 @@ def test_differences_and_their_words() -> None:
     assert made.count == 5
     assert {one["verdict"] for one in made.as_json["differences"]} == {"cannot be told apart", "better", "worse", ""}
     assert build_comparison(groups[:1], 0, "chosen", columns, [0]) is None
+
+
+def test_a_factor_is_never_zero_however_wide_its_interval() -> None:
+    made = Difference(math.log(0.4), math.log(1e-6), math.log(1e6), "paired t over 2 seeds")
+    text = difference_entry(made, TIMES["seconds_per_image"], "").text
+    assert float(text.split()[-1]) == pytest.approx(0.4)
 
 
 def test_effects_are_averages_over_matched_cells() -> None:

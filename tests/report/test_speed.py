@@ -70,6 +70,15 @@ def test_the_speed_up_is_known_far_better_than_the_times(together: TimingRecord)
     assert found["koopman", 1].note == ""
 
 
+def test_a_speed_up_is_never_zero_however_wide_its_interval() -> None:
+    rounds = {"em": (0.4, 4.0, 400.0, 0.04, 4.0), "heun": (1.0, 400.0, 4.0, 4.0, 10.0)}
+    wild = BatchTimes(
+        1, rounds, dict.fromkeys(rounds, 1), dict.fromkeys(rounds, (1.0, 1.0)), MachineLoad(0.0, 0.5, 9.0, 2, 1), "", {}
+    )
+    (section,) = build_speed(record(turn(wild), setups={"em": 0.5, "heun": 0.5}))
+    assert section.rows[1].speed_ups[0][0] == "0.4"
+
+
 def test_a_setup_pays_for_itself_by_what_is_saved_in_a_round(together: TimingRecord) -> None:
     found = {(one.label, one.batch): one for one in comparisons(together.sets[0])}
     one = found["koopman", 1]

@@ -13,7 +13,7 @@ import torch
 
 from kfpbench import registry
 from kfpbench.cli import main
-from kfpbench.errors import ParameterError, StoreError, SuiteError
+from kfpbench.errors import StoreError, SuiteError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
 from kfpbench.runner import time_suite as module
@@ -199,11 +199,19 @@ def test_data_sets_are_not_compared_and_repeats_not_timed(world: World, tmp_path
 
 
 def test_an_anchor_or_a_selection_that_is_not_there_is_refused(world: World, tmp_path: Path) -> None:
-    with pytest.raises(ParameterError, match="anchor"):
-        time_suite(suite(*THREE, timing={"anchor": "nobody"}), tmp_path)
+    with pytest.raises(SuiteError, match=r"timing\.anchor: 'midle', which is no sampler .*'middle'"):
+        suite(*THREE, timing={"anchor": "midle"})  # before a run, not after hours of it
     with pytest.raises(SuiteError):
         time_suite(suite(*THREE), tmp_path, select=["label=nobody"])
     assert world.fitted == []
+
+
+def test_a_selection_without_the_anchor_is_timed_against_its_first_cell(world: World, tmp_path: Path) -> None:
+    made = suite(*THREE, timing={"batches": [1], "rounds": 6, "anchor": "slow"})
+    said: list[str] = []
+    (timed,) = time_suite(made, tmp_path, select=["label=middle", "label=fast"], say=said.append).sets
+    assert timed.anchor == labels(made)["middle"]
+    assert "slow is not among the chosen samplers: middle is the anchor" in said
 
 
 def test_the_timing_block_changes_no_cell(world: World) -> None:

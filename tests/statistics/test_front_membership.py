@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kfpbench.errors import ParameterError, ShapeError
+from kfpbench.metrics.intervals import jackknife_interval
 from kfpbench.statistics.front_membership import front_membership
-from kfpbench.statistics.observation import Observation
+from kfpbench.statistics.observation import Observation, observation
 from kfpbench.statistics.paired_difference import mean_difference
 from kfpbench.statistics.pairwise_bounds import pairwise_bounds
 from kfpbench.statistics.pareto_front import pareto_front
@@ -133,6 +134,19 @@ def test_cells_that_may_not_be_compared_leave_each_other_open() -> None:
     cells = [[Observation("a", "m", 0, 0.0, -0.1, 0.1, matched={"n": 100})],
              [Observation("b", "m", 0, 5.0, 4.9, 5.1, matched={"n": 50})]]  # fmt: skip
     assert front_membership([cells], ("lower",)).classes == ("possibly", "possibly")
+
+
+def test_a_metric_that_could_give_no_interval_is_not_exact() -> None:
+    few = jackknife_interval(0.0, np.empty(0), 6)  # as of six rows
+    cells = [
+        [observation("c", {}, 0, metric="m", value=v, low=math.nan, high=math.nan, n=6, better="lower",
+                     details={"reference": "r", **few.details})]
+        for v in (0.0, 1.0, 2.0)
+    ]  # fmt: skip
+    assert front_membership([cells], ("lower",)).classes == ("possibly",) * 3
+    assert front_membership([[*cells[:2], plain(9.0)]], ("lower",)).classes == ("possibly",) * 3
+    exact = [[replace(one[0], unknown=False)] for one in cells]  # as a time that was taken once
+    assert front_membership([exact], ("lower",)).classes == ("surely", "not", "not")
 
 
 def test_one_cell_is_surely_on_the_front() -> None:

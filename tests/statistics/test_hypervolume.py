@@ -113,6 +113,23 @@ def test_interval_covers_the_expected_volume() -> None:
     assert 0.90 <= np.mean(hits) <= 0.99
 
 
+def test_the_bias_of_half_samples_does_not_hide_what_varies() -> None:
+    """A Frechet distance is far larger at n/2: all half-sample values would lie beyond the box, and none would vary."""
+    rng = np.random.default_rng(1)
+    times, distances = [1.0, 10.0, 100.0], [9.0, 6.0, 4.0]
+    frame = frame_of(np.c_[times, distances].tolist(), ("lower", "lower"), (True, False))
+    replicates = np.array(distances)[:, None] + 0.2 * rng.normal(size=(3, 20))
+    replicates += np.array(distances)[:, None] - replicates.mean(axis=1, keepdims=True)
+
+    def volume(bias):
+        cells = [[cell(q, r + bias)] for q, r in zip(distances, replicates, strict=True)]
+        return front_volume([[[cell(t)] for t in times], cells], frame)
+
+    unbiased = volume(0.0)
+    assert unbiased.high - unbiased.low > 0.02
+    assert (volume(6.0).low, volume(6.0).high) == pytest.approx((unbiased.low, unbiased.high))
+
+
 def test_seeds_have_students_interval() -> None:
     qualities = [[1.0, 1.1, 0.9], [2.0, 2.2, 2.1]]
     times = [[1.0, 1.0, 1.0], [4.0, 4.0, 4.0]]

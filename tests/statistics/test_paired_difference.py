@@ -13,6 +13,7 @@ from kfpbench.errors import ParameterError
 from kfpbench.metrics.intervals import HalfSamples, half_samples, jackknife_interval
 from kfpbench.statistics.observation import observe
 from kfpbench.statistics.paired_difference import mean_difference, paired_difference
+from kfpbench.statistics.pairwise_bounds import pairwise_bounds
 
 DATA = {"name": "digits", "reference": "test"}
 
@@ -147,6 +148,49 @@ def test_seeds_are_paired_by_students_t() -> None:
     assert (made.low, made.high) == pytest.approx(tuple(expected.confidence_interval()))
     assert made.how == "paired t over 3 seeds"
     assert paired_difference(left, right[:2], "m").repeats == 2  # the seeds in common
+
+
+@pytest.mark.parametrize(("rows", "apart"), [(1, False), (2, False), (3, True)])
+def test_two_seeds_that_differ_by_the_same_few_rows_prove_nothing(rows, apart) -> None:
+    """Without spread between them Student's t is infinite: one row at n = 500 in both seeds would be a difference."""
+    n = 500
+
+    def shares(label, missing):
+        x = np.ones(n)
+        x[:missing] = 0
+        return [record(label, entry(x.mean(), half_samples(n, s).samples @ x / (n // 2), n=n), seed=s) for s in (0, 1)]
+
+    a, b = shares("a", 0), shares("b", rows)
+    made = paired_difference(a, b, "m")
+    assert made.error == pytest.approx(0, abs=1e-12)
+    assert made.told_apart is apart
+    assert (made.p_value < 0.05) is apart
+    cells = [[observe(one, "m") for one in repeats] for repeats in (a, b)]
+    assert bool(pairwise_bounds(cells, 0.025)[0][0, 1] > 0) is apart
+
+
+def test_a_share_is_told_by_its_half_samples_too() -> None:
+    """A distance of exactly 0, or a density that happens to be a multiple of 1 / n, counts no rows."""
+    n, halves = 100, half_samples(100, 0).samples
+    share = halves @ (np.arange(n) < 97) / (n // 2)
+    assert observe(record("a", entry(0.97, share, n=n)), "m").fraction
+    assert observe(record("a", entry(-0.03, share - 1, n=n)), "m").fraction  # a loss: the difference of two shares
+    distance = record("a", entry(0.0, np.random.default_rng(0).uniform(0.01, 0.02, 20), n=n))
+    assert not observe(distance, "m").fraction
+    shifted = record("b", entry(0.03, distance["measurements"][0]["details"]["replicate_values"], n=n))
+    assert paired_difference(shifted, distance, "m").told_apart
+    time = {"metric": "t", "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 10, "details": {"interval": "t"}}
+    assert not observe(record("a", time), "t").fraction
+
+
+def test_pairs_of_unequal_n_are_not_averaged_by_their_halves() -> None:
+    """The rows of n = 100 are among those of n = 200, but their halves are drawn apart: what they share is not seen."""
+    rng = np.random.default_rng(7)
+    a, b = ([observe(record("c", entry(v, rng.normal(v, 0.1, 20), n=n)), "m") for v in (0.0, 1.0)] for n in (100, 200))
+    made = mean_difference([([one], [other]) for one, other in (a, b)])
+    assert not made.paired
+    ends = [mean_difference([([one], [other])]) for one, other in (a, b)]
+    assert made.high - made.low > np.mean([one.high - one.low for one in ends])
 
 
 def test_times_without_half_samples_are_told_apart_when_their_intervals_do_not_overlap() -> None:
