@@ -244,9 +244,14 @@ def test_fetching_an_unknown_data_set_has_exit_code_2(capsys: pytest.CaptureFixt
 def test_an_interrupt_keeps_the_finished_cells(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     samplers = ["gaussian", {"name": "slow", "gate": str(tmp_path / "gate")}]
     command = ["run", write(plugins=["plugin.py"], samplers=samplers), "--out", "out", "--allow-plugins"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "kfpbench.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    # Started in the background by a shell, the tests ignore SIGINT, and so would the command.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "kfpbench.cli", *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     try:
         assert process.stdout is not None
         lines = [process.stdout.readline(), process.stdout.readline()]
