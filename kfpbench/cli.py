@@ -14,6 +14,7 @@ import typer
 
 from kfpbench.cli_completion import kinds
 from kfpbench.cli_options import AllowPlugins, AsJson, Overrides, SuitePath
+from kfpbench.compare.verbs import compare
 from kfpbench.doctor.verb import doctor
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
@@ -122,6 +123,7 @@ def train(
     raise typer.Exit(train_network(options, file, folder, minutes, device))
 
 
+app.command()(compare)
 app.command()(score)
 app.command()(init)
 app.command()(doctor)
