@@ -16,7 +16,7 @@ _NAMES = 8
 
 
 def as_text(comparison: RunComparison, *, everything: bool = False) -> list[str]:
-    """Lines for a terminal. Only what has changed, unless ``everything``; the rest is counted, refusals with reasons."""
+    """Lines for a terminal: what has changed, unless ``everything``; the rest is counted, refusals with reasons."""
     lines = [f"A: {comparison.a}", f"B: {comparison.b}", *_before(comparison)]
     rows = _rows(comparison.changes, everything)
     if rows:
