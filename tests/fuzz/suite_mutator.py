@@ -13,11 +13,13 @@ from kfpbench.suite.yaml_source import parse_yaml
 
 Path = tuple[str | int, ...]
 
-WORDS = tuple(
-    "name data score process samplers spectrum metrics grid seed repeats n_samples batch_size dtype device budget "
-    "label kernel operator eigensolver backend rank eta time frame steps features refiner start claim timing include "
-    "plugins description schema_version train_size reference seconds memory_gib rounds batches anchor latency_repeats".split()
-)
+WORDS = (
+    "name", "data", "score", "process", "samplers", "spectrum", "metrics", "grid", "seed", "repeats", "n_samples",
+    "batch_size", "dtype", "device", "budget", "label", "kernel", "operator", "eigensolver", "backend", "rank",
+    "eta", "time", "frame", "steps", "features", "refiner", "start", "claim", "timing", "include", "plugins",
+    "description", "schema_version", "train_size", "reference", "seconds", "memory_gib", "rounds", "batches",
+    "anchor", "latency_repeats",
+)  # fmt: skip
 NUMBERS = (0, -1, 1, 2, 10**6, 10**18, 2**63 - 1, 2**63, 2**64, -(2**63), 10**30, 10**399, 0.5, -0.0, 1e-320, 1e308)
 TEXTS = (
     "", " ", ".", "..", "a.b", "median", "null", "~", "yes", "1e3", "0x10", "1_000", "-", "*", "{}", "[]", "../../etc",
