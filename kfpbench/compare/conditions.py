@@ -33,7 +33,7 @@ def _conditions(manifest: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _suite(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    ours, theirs = (one.get("suite") if isinstance(one.get("suite"), dict) else {} for one in (a, b))
+    ours, theirs = suite_of(a), suite_of(b)
     found: dict[str, tuple[Any, Any]] = {}
     for key in ("name", "overrides"):
         if ours.get(key) != theirs.get(key):
@@ -41,3 +41,9 @@ def _suite(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, tuple[Any, A
     if (ours.get("text"), ours.get("included")) != (theirs.get("text"), theirs.get("included")):
         found["suite text"] = ("as it was", "changed")
     return found
+
+
+def suite_of(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """What a manifest says of its suite; {} where it says nothing, or has its name alone."""
+    suite = manifest.get("suite")
+    return suite if isinstance(suite, dict) else {}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kfpbench.compare.changes import TIMES
+from kfpbench.compare.conditions import suite_of
 from kfpbench.compare.machine import ORIGIN, machine_facts, machine_of
 from kfpbench.errors import ParameterError, StoreError
 from kfpbench.report.columns import COST_METRICS
@@ -57,7 +58,8 @@ def gather(paths: Sequence[str | os.PathLike[str]]) -> Gathered:
     sources = _read(paths)
     _check_files(sources)
     kept: dict[str, tuple[Source, CellRecord]] = {}
-    duplicates, disagree = 0, {}
+    duplicates = 0
+    disagree: dict[str, None] = {}
     for source in sources:
         for record in source.records:
             if record.cell in kept:
@@ -79,7 +81,7 @@ def gather(paths: Sequence[str | os.PathLike[str]]) -> Gathered:
 def gathered_manifest(gathered: Gathered, command: Sequence[str]) -> dict[str, Any]:
     """The manifest of a folder that holds the gathered records: that of one suite where all runs are of one."""
     manifests = [source.manifest for source in gathered.sources]
-    suites = [manifest.get("suite") if isinstance(manifest.get("suite"), dict) else {} for manifest in manifests]
+    suites = [suite_of(manifest) for manifest in manifests]
     names = list(dict.fromkeys(str(suite.get("name") or "") for suite in suites))
     texts = list(dict.fromkeys(str(suite.get("text") or "") for suite in suites))
     machines = [machine_facts(manifest.get("environment")) for manifest in manifests]
