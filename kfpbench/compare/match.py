@@ -61,8 +61,8 @@ def match_cells(a: Sequence[CellRecord], b: Sequence[CellRecord]) -> Matching:
     for one, other in _matched(left, right, _identity):
         matches.append((one, other, "identity"))
     taken = {id(group) for one, other, _ in matches for group in (one, other)}
-    left_over = [[group for group in side if id(group) not in taken] for side in (left, right)]
-    for one, other in _matched(*left_over, _label_and_axes):
+    left_over, right_over = ([group for group in side if id(group) not in taken] for side in (left, right))
+    for one, other in _matched(left_over, right_over, _label_and_axes):
         matches.append((one, other, "label and axes"))
     taken = {id(group) for one, other, _ in matches for group in (one, other)}
     place = {id(group): number for number, group in enumerate(left)}
