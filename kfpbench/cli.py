@@ -14,9 +14,11 @@ import typer
 
 from kfpbench.cli_completion import kinds
 from kfpbench.cli_options import AllowPlugins, AsJson, Overrides, SuitePath
+from kfpbench.compare.verbs import compare
 from kfpbench.doctor.verb import doctor
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
+from kfpbench.publish.verbs import collect, export, report
 from kfpbench.runner.time_verb import time
 from kfpbench.runner.verbs import run, spectrum
 from kfpbench.scoring.verb import score
@@ -79,16 +81,10 @@ app.command()(spectrum)
 app.command()(time)
 
 
-@app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="A run folder.")]) -> None:
-    """Write the report of a run again, from its records."""
-    from kfpbench.claim.card import write_claim
-    from kfpbench.report.html import write_report
-    from kfpbench.store.run_folder import RunFolder
-
-    finished = RunFolder.open(folder)
-    write_claim(finished.read_manifest(), finished.records(), finished.path)
-    typer.echo(write_report(finished.read_manifest(), finished.records(), finished.path))
+app.command()(report)
+app.command()(compare)
+app.command()(collect)
+app.command()(export)
 
 
 @app.command()

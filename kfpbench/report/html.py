@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from kfpbench.claim.card import card_of_run
 from kfpbench.report.aggregate import Group, group_repeats
 from kfpbench.report.cells import read_cells
 from kfpbench.report.claim_section import build_claim
+from kfpbench.report.comparable import Part, comparable_parts, is_collected, without_mixed_times
 from kfpbench.report.dataset_section import DatasetSection, build_dataset
 from kfpbench.report.embed import script_json, script_source
 from kfpbench.report.findings_section import build_findings
@@ -99,12 +101,22 @@ def _sections(groups: Sequence[Group], folder: Path) -> tuple[list[DatasetSectio
     for group in groups:
         if group.ok:
             by_place.setdefault((group.first.kind, group.first.dataset), []).append(group)
-    datasets, spectra = [], []
-    for number, ((kind, name), members) in enumerate(by_place.items(), start=1):
-        if kind == "sample":
-            datasets.append(build_dataset(f"part-{number}", name, members, gallery))
-        else:
-            spectra.append(build_spectrum(f"part-{number}", name, members, folder))
+    collected = is_collected(groups)
+    datasets: list[DatasetSection] = []
+    spectra: list[SpectrumSection] = []
+    for (kind, name), members in by_place.items():
+        for place, part in enumerate(comparable_parts(members) if collected else [Part(members)], start=1):
+            key = f"part-{len(datasets) + len(spectra) + 1}"
+            title = name if place == 1 else f"{name}, apart {place - 1}"
+            reason = f"Not compared with the first section of {name}: {part.reason}." if part.reason else ""
+            if kind == "sample":
+                own, note = without_mixed_times(part.groups)
+                section = build_dataset(key, title, own, gallery)
+                section.warnings[:0] = filter(None, (reason, note))
+                datasets.append(section)
+            else:
+                spectrum = build_spectrum(key, title, part.groups, folder)
+                spectra.append(replace(spectrum, summary=" ".join(filter(None, (reason, spectrum.summary)))))
     return datasets, spectra
 
 

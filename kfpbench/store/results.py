@@ -64,7 +64,8 @@ def results_frame(records: Iterable[CellRecord]) -> DataFrame:
 
     One row per cell and metric with the columns of ``COLUMNS`` and then one column ``axis:<name>`` per swept
     axis. A cell without a measurement (skipped, failed, timed out) has one row whose metric is null. An axis
-    column is boolean, Int64 or float64 when all its values are, else text (JSON for lists and mappings).
+    column is boolean, Int64 or float64 when all its values are, else text (JSON for lists and mappings). The table of
+    a collected run has the column ``origin`` last: the run that each record came from.
     """
     import pandas as pd
 
@@ -75,6 +76,8 @@ def results_frame(records: Iterable[CellRecord]) -> DataFrame:
     axes = dict.fromkeys(axis for record in cells for axis in record.axes)  # in order of appearance
     for axis in axes:
         frame[f"axis:{axis}"] = _axis_column([row["axes"].get(axis) for row in rows])
+    if any(row["origin"] is not None for row in rows):  # of records that were collected from other run folders
+        frame["origin"] = pd.array([row["origin"] for row in rows], dtype="string")
     return frame
 
 
@@ -146,6 +149,7 @@ def _rows(record: CellRecord) -> Iterator[dict[str, Any]]:
         "repeat": record.repeat,
         "schema_version": record.schema_version,
         "axes": record.axes,
+        "origin": _part(record.details, "origin").get("run"),
     }
     for entry in record.measurements or [{}]:
         details = entry.get("details") or {}

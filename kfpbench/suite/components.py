@@ -6,6 +6,7 @@ Nested components may be given by name alone: ``kernel: rbf`` means ``kernel: {n
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -152,6 +153,11 @@ def create(kind: str, block: dict[str, Any] | str) -> Any:
     return _build(kind, checked.block, (), lambda component, arguments, _: component(**arguments))
 
 
+@functools.cache  # it disassembles every method; a suite names the same few classes in many blocks
+def _lacking(kind: str, component: type) -> tuple[str, ...]:
+    return tuple(missing_members(kind, component))
+
+
 # -- checking --------------------------------------------------------------------------------------
 
 
@@ -174,7 +180,7 @@ def _check_component(kind: str, raw: object, path: Path, place_keys: type[BaseMo
         head = {"name": raw["name"]}
     try:
         component = component_entry(kind, head.get("name", kind)).load()
-        lacking = [] if kind == "spectrum" else missing_members(kind, component)
+        lacking = () if kind == "spectrum" else _lacking(kind, component)
         if lacking:
             raise PluginError(
                 f"{head['name']!r} is no component of {kind}: it lacks {'; '.join(lacking)}",
