@@ -1,0 +1,127 @@
+"""The version of a component's code: what is kept of a component is out of date when its code has changed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.util
+import re
+import sys
+import types
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+_OWN = ("kfpbench", "kfpbench_baselines")
+_LIBRARIES = {"builtins", "torch", "numpy", "scipy", "sklearn", "diffusers"}  # known by their version
+_NO_COMPONENTS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
+_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+([\w., \t]+))", re.M)
+_NAME = re.compile(r"\w+")
+
+
+@functools.cache
+def code_version(component: type) -> str:
+    """The version of the component's package, and the first 16 digits of a SHA-256 of its source.
+
+    The source is the module of the class and of the classes that it derives from, and whatever these import from their
+    own package and from kfpbench, directly or not: an edited helper is an edited component. A class without a source
+    file has its package's version alone. Read once for each class: a plugin that is loaded again is another class.
+    """
+    modules = {cls.__module__ for cls in component.__mro__ if cls is not object}
+    return f"{_package_version(component.__module__)} {_source_of(frozenset(modules))}"
+
+
+def code_versions(components: Iterable[object]) -> dict[str, str]:
+    """``code_version`` of the class of every object, by class, and of what the objects hold in their attributes."""
+    found: dict[str, str] = {}
+    seen: set[int] = set()
+    waiting = list(components)
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        if isinstance(part, list | tuple):
+            waiting += part
+        elif isinstance(part, dict):
+            waiting += part.values()
+        elif hasattr(part, "__dict__") and not isinstance(part, _NO_COMPONENTS):
+            name = class_name(type(part))
+            found[name] = found.get(name) or code_version(type(part))
+            waiting += vars(part).values()
+    return dict(sorted(found.items()))
+
+
+def class_name(component: type) -> str:
+    """Module and name, alike in every process and, for a local plugin, in every folder."""
+    module = component.__module__
+    if module.startswith("kfpbench_local_plugins."):
+        module = f"plugin {Path(getattr(sys.modules.get(module), '__file__', None) or module).stem}"
+    return f"{module}:{component.__qualname__}"
+
+
+@functools.cache
+def _package_version(module: str) -> str:
+    package = module.partition(".")[0]
+    if package == "kfpbench_local_plugins":
+        return ""
+    try:
+        return metadata.version("kfpbench" if package in _OWN else package)
+    except metadata.PackageNotFoundError:
+        return str(getattr(sys.modules.get(package), "__version__", ""))
+
+
+def _source_of(modules: frozenset[str]) -> str:
+    """Digest of the sources of the modules and of all that they import from packages that count."""
+    packages = {*_OWN, *(name.partition(".")[0] for name in modules)} - _LIBRARIES
+    found: dict[str, str] = {}
+    waiting = sorted(modules)
+    while waiting:
+        name = waiting.pop()
+        if name in found or name.partition(".")[0] not in packages:
+            continue
+        path = _file_of(name)
+        if path is None:
+            continue
+        found[name], imports = _read(path)
+        waiting += imports
+    # names of local plugins hold their folder: their content counts
+    lines = sorted(f"{'' if name.startswith('kfpbench_local_plugins.') else name} {text}" for name, text in found.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else ""
+
+
+def _file_of(name: str) -> str | None:
+    loaded = sys.modules.get(name)
+    if loaded is not None:
+        path = getattr(loaded, "__file__", None)
+    else:
+        path = _found_file(name)
+    return path if path is not None and path.endswith(".py") else None
+
+
+@functools.cache
+def _found_file(name: str) -> str | None:
+    """The file of a module that is not loaded; its packages are. None for what is no module."""
+    package = name.rpartition(".")[0]
+    if package and package not in sys.modules:
+        return None
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return None if spec is None else spec.origin
+
+
+def _read(path: str) -> tuple[str, tuple[str, ...]]:
+    """SHA-256 of a source file, and the modules that its import statements may name."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError:
+        return "unreadable", ()
+    names: list[str] = []
+    for source, members, plain in _IMPORT.findall(content.decode("utf-8", "replace")):
+        if plain:
+            names += [part.split()[0] for part in plain.split(",") if part.split()]
+        else:
+            names += [source, *(f"{source}.{member}" for member in _NAME.findall(members))]
+    return hashlib.sha256(content).hexdigest(), tuple(dict.fromkeys(names))
