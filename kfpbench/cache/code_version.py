@@ -11,15 +11,16 @@ import types
 from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 _OWN = ("kfpbench", "kfpbench_baselines")
 _LIBRARIES = {"builtins", "torch", "numpy", "scipy", "sklearn", "diffusers"}  # known by their version
 _NO_COMPONENTS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
+_versions: WeakKeyDictionary[type, str] = WeakKeyDictionary()
 _IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+([\w., \t]+))", re.M)
 _NAME = re.compile(r"\w+")
 
 
-@functools.cache
 def code_version(component: type) -> str:
     """The version of the component's package, and the first 16 digits of a SHA-256 of its source.
 
@@ -27,29 +28,36 @@ def code_version(component: type) -> str:
     own package and from kfpbench, directly or not: an edited helper is an edited component. A class without a source
     file has its package's version alone. Read once for each class: a plugin that is loaded again is another class.
     """
-    modules = {cls.__module__ for cls in component.__mro__ if cls is not object}
-    return f"{_package_version(component.__module__)} {_source_of(frozenset(modules))}"
+    if component not in _versions:
+        modules = {cls.__module__ for cls in component.__mro__ if cls is not object}
+        _versions[component] = f"{_package_version(component.__module__)} {_source_of(frozenset(modules))}"
+    return _versions[component]
 
 
 def code_versions(components: Iterable[object]) -> dict[str, str]:
-    """``code_version`` of the class of every object, by class, and of what the objects hold in their attributes."""
-    found: dict[str, str] = {}
+    """``code_version`` of the class of every object, and of what the objects hold in their attributes, by class."""
+    classes: set[type] = {type(part) for part in parts_of(components)}
+    return dict(sorted((class_name(cls), code_version(cls)) for cls in classes))
+
+
+def parts_of(components: Iterable[object]) -> list[object]:
+    """The objects, and the objects in their attributes, at every depth and once each: kernels, refiners, options."""
+    found: list[object] = []
     seen: set[int] = set()
-    waiting = list(components)
+    waiting = list(components)[::-1]
     while waiting:
         part = waiting.pop()
         if id(part) in seen:
             continue
         seen.add(id(part))
         if isinstance(part, list | tuple):
-            waiting += part
+            waiting += part[::-1]
         elif isinstance(part, dict):
-            waiting += part.values()
+            waiting += list(part.values())[::-1]
         elif hasattr(part, "__dict__") and not isinstance(part, _NO_COMPONENTS):
-            name = class_name(type(part))
-            found[name] = found.get(name) or code_version(type(part))
-            waiting += vars(part).values()
-    return dict(sorted(found.items()))
+            found.append(part)
+            waiting += list(vars(part).values())[::-1]
+    return found
 
 
 def class_name(component: type) -> str:

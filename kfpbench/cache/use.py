@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from kfpbench.cache.entry_file import About
 from kfpbench.cache.key import Key
-from kfpbench.cache.location import cache_folder
+from kfpbench.cache.location import cache_folder, largest_size
 from kfpbench.cache.state import OWN_PACKAGES, NotKept, rebuild, tell
 from kfpbench.cache.store import Store
 from kfpbench.errors import StoreError
@@ -25,6 +25,8 @@ from kfpbench.store.records import utc_now
 Value = TypeVar("Value")
 
 _log = logging.getLogger(__name__)
+
+_BYTES_PER_SECOND = 2e8  # that are surely read and checked
 
 
 @dataclass
@@ -57,14 +59,17 @@ class Stored(Generic[Value]):
 
 @dataclass(frozen=True)
 class Kept(Generic[Value]):
-    """A result, the seconds that it took when it was computed, and, where it was ``read``, those that reading took."""
+    """A result, the seconds that it took when it was computed, and, where it was ``read``, those that reading took, when
+    it was made, its bytes, and what else was noted then.
+    """
 
     value: Value
     seconds: float
     read: bool
     reading: float
-    made: str
-    extra: dict[str, Any]
+    made: str = ""
+    bytes: int = 0
+    extra: dict[str, Any] = field(default_factory=dict)
 
 
 _store: Store | None = None
@@ -87,9 +92,15 @@ def using(store: Store | None) -> Iterator[None]:
         _store = before
 
 
-def chosen_store(wanted: bool, *, refresh: bool = False) -> Store | None:
-    """The store in the cache folder, or None where the cache is switched off."""
-    return Store(cache_folder(), refresh=refresh) if wanted else None
+@contextmanager
+def keeping(wanted: bool, *, refresh: bool = False) -> Iterator[None]:
+    """Use the cache during the block of a command, and cut it to its largest size behind it."""
+    store = Store(cache_folder(), refresh=refresh) if wanted else None
+    most = largest_size()  # refused before the work, not after it
+    with using(store):
+        yield
+    if store is not None and (removed := store.prune(most_bytes=most)):
+        _log.info("cache: %d entries removed, those used longest ago, for want of room", len(removed))
 
 
 @contextmanager
@@ -113,7 +124,7 @@ def remember(stored: Stored[Value] | None, compute: Callable[[], Value]) -> Kept
     seconds = time.perf_counter() - begin
     if stored is not None:
         keep(stored, value, seconds)
-    return Kept(value, seconds, False, 0.0, "", {})
+    return Kept(value, seconds, False, 0.0)
 
 
 def look_up(stored: Stored[Value]) -> Kept[Value] | None:
@@ -132,11 +143,12 @@ def look_up(stored: Stored[Value]) -> Kept[Value] | None:
     except (StoreError, NotKept) as error:
         forget(stored, str(error))
         return None
+    size = sum(array.nbytes for array in state.arrays.values())
     reading = time.perf_counter() - begin
     told = {"kind": key.kind, "entry": key.name[:16], "seconds": about.seconds, "made": about.made}
     _enter("read", {**told, "reading_seconds": reading})
     _log.info("cache: %s %.16s read in %.3f s; it took %.3f s", key.kind, key.name, reading, about.seconds)
-    return Kept(value, about.seconds, True, reading, about.made, about.extra)
+    return Kept(value, about.seconds, True, reading, about.made, size, about.extra)
 
 
 def keep(stored: Stored[Value], value: Value, seconds: float, extra: dict[str, Any] | None = None) -> None:
@@ -151,6 +163,8 @@ def keep(stored: Stored[Value], value: Value, seconds: float, extra: dict[str, A
         _enter("refused", {**told, "reason": f"it cannot be told as arrays: {error}"})
         _log.info("cache: %s is not kept: %s", key.kind, error)
         return
+    if sum(array.nbytes for array in state.arrays.values()) > seconds * _BYTES_PER_SECOND:
+        return  # reading and checking it would hardly be faster
     about = About(key.kind, key.name, seconds, utc_now(), key.parts, extra or {})
     reason = _store.write(about, key, state)
     if reason:
