@@ -49,7 +49,8 @@ def encode(about: About, state: State) -> bytes:
             complex_names.append(name)
             plain = plain.view(plain.real.dtype).reshape(*array.shape, 2) if plain.ndim else _pair(plain)
         arrays[name] = plain.astype(plain.dtype.newbyteorder("="), copy=False)
-    text = json.dumps({**vars(about), "tree": state.tree, "complex": complex_names}, sort_keys=True, allow_nan=False)
+    # in the order of its making: a state counts its objects in it
+    text = json.dumps({**vars(about), "tree": state.tree, "complex": complex_names}, allow_nan=False)
     return save(arrays, {_FIELD: text, _CHECKSUM: _checksum(text, arrays)})
 
 

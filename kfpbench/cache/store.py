@@ -99,9 +99,7 @@ class Store:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             try:
                 with temporary.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
+                    file.write(content)  # not forced to the disk: a power cut leaves what the checksum finds
                 os.replace(temporary, path)
             finally:
                 with suppress(OSError):
