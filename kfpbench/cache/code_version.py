@@ -17,7 +17,9 @@ _OWN = ("kfpbench", "kfpbench_baselines")
 _LIBRARIES = {"builtins", "torch", "numpy", "scipy", "sklearn", "diffusers"}  # known by their version
 _NO_COMPONENTS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, types.ModuleType)
 _versions: WeakKeyDictionary[type, str] = WeakKeyDictionary()
-_IMPORT = re.compile(r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+([\w., \t]+))", re.M)
+_IMPORT = re.compile(
+    r"^[ \t]*(?:from[ \t]+([\w.]+)[ \t]+import[ \t]+(\([^)]*\)|[^\n]*)|import[ \t]+([\w., \t]+))", re.M
+)
 _NAME = re.compile(r"\w+")
 
 
@@ -94,7 +96,9 @@ def _source_of(modules: frozenset[str]) -> str:
         found[name], imports = _read(path)
         waiting += imports
     # names of local plugins hold their folder: their content counts
-    lines = sorted(f"{'' if name.startswith('kfpbench_local_plugins.') else name} {text}" for name, text in found.items())
+    lines = sorted(
+        f"{'' if name.startswith('kfpbench_local_plugins.') else name} {text}" for name, text in found.items()
+    )
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16] if lines else ""
 
 

@@ -122,13 +122,18 @@ class _Teller:
 
     def _object(self, value: Any, depth: int) -> dict[str, Any]:
         cls = type(value)
-        foreign = [base for base in cls.__mro__ if base not in _PLAIN_BASES and not _is_of(base.__module__, self._packages)]
+        foreign = [
+            base for base in cls.__mro__ if base not in _PLAIN_BASES and not _is_of(base.__module__, self._packages)
+        ]
         if foreign or isinstance(value, type):
             raise NotKept(f"a {(foreign or [cls])[0].__module__}.{(foreign or [cls])[0].__qualname__}")
         slots = [name for part in cls.__mro__ for name in _slots(part)]
         if _found(cls.__module__, cls.__qualname__) is not cls:
             raise NotKept(f"the class {cls.__qualname__} cannot be found by its name")
-        held = {**{name: getattr(value, name) for name in slots if hasattr(value, name)}, **getattr(value, "__dict__", {})}
+        held = {
+            **{name: getattr(value, name) for name in slots if hasattr(value, name)},
+            **getattr(value, "__dict__", {}),
+        }
         attributes = {name: self.tell(part, depth) for name, part in held.items()}
         return {"class": [cls.__module__, cls.__qualname__], "attributes": attributes}
 

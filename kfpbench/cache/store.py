@@ -166,7 +166,9 @@ class Store:
 
     def _files(self, *, temporary: bool = False) -> Iterator[Path]:
         try:
-            kinds = sorted(part for part in self.folder.iterdir() if _KIND.fullmatch(part.name) and not part.is_symlink())
+            kinds = sorted(
+                part for part in self.folder.iterdir() if _KIND.fullmatch(part.name) and not part.is_symlink()
+            )
         except OSError:
             return
         for kind in kinds:

@@ -31,7 +31,9 @@ def list_entries(as_json: AsJson = False) -> None:
     for one in told:
         spent = "damaged" if one["seconds"] is None else f"{one['seconds']:.2f} s"
         days = f"{one['days']:.1f} d"
-        typer.echo(f"{one['entry'][:16]}  {one['kind']:<9} {_size(one['bytes']):>9}  {spent:>10}  {days:>7}  {one['of']}")
+        typer.echo(
+            f"{one['entry'][:16]}  {one['kind']:<9} {_size(one['bytes']):>9}  {spent:>10}  {days:>7}  {one['of']}"
+        )
     typer.echo(f"{len(entries)} entries, {_size(sum(entry.bytes for entry in entries))}, in {store.folder}")
 
 

@@ -47,7 +47,9 @@ class ChargedCache(Generic[Value]):
         self._size = size
         self._kept: OrderedDict[Hashable, tuple[Value, float]] = OrderedDict()
 
-    def get(self, key: Hashable, compute: Callable[[], Value], stored: Callable[[], Stored[Value]] | None = None) -> Value:
+    def get(
+        self, key: Hashable, compute: Callable[[], Value], stored: Callable[[], Stored[Value]] | None = None
+    ) -> Value:
         """The result under ``key``, computed where it is neither here nor, as ``stored`` says, on the disk."""
         if key in self._kept:
             self._kept.move_to_end(key)

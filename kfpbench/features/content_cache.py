@@ -40,7 +40,9 @@ class ContentCache(Generic[Value]):
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable, compute: Callable[[], Value], stored: Callable[[], Stored[Value]] | None = None) -> Value:
+    def get(
+        self, key: Hashable, compute: Callable[[], Value], stored: Callable[[], Stored[Value]] | None = None
+    ) -> Value:
         """The value under ``key``, computed at the first call and after it was pushed out.
 
         ``stored`` says where on the disk it is looked for before, and kept; it is called when that is done.

@@ -104,7 +104,9 @@ class TrainingRows:
         new = wanted[np.isnan(known[wanted])]
         if len(new):
             stored = self._stored("training rows", digest(new)) if current() is not None else None
-            known[new] = remember(stored, lambda: self._search(self._transform(self._rows[new]), own=new)).value.distance
+            known[new] = remember(
+                stored, lambda: self._search(self._transform(self._rows[new]), own=new)
+            ).value.distance
         return known[index]
 
     def some_features(self, most: int) -> NDArray[np.floating[Any]]:

@@ -93,7 +93,10 @@ def _packages(sampler: object) -> frozenset[str]:
     """Packages that a fitted sampler's classes may come from: kfpbench's own, and those of the sampler's parts."""
     modules = {type(part).__module__ for part in parts_of([sampler])}
     local = "kfpbench_local_plugins"
-    return OWN_PACKAGES | {name if name.startswith(local) else name.partition(".")[0] for name in modules} - {"torch", "numpy"}
+    return OWN_PACKAGES | {name if name.startswith(local) else name.partition(".")[0] for name in modules} - {
+        "torch",
+        "numpy",
+    }
 
 
 def _given(problem: Problem) -> dict[str, object]:

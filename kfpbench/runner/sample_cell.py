@@ -243,7 +243,9 @@ def _draw(
         evaluations += problem.score.evaluations - before
         seconds.append(taken)
         sizes.append(stop - start)
-    return _Drawn(np.concatenate(parts), throughput(seconds, sizes), summarise_times(latencies), evaluations / sum(sizes))
+    return _Drawn(
+        np.concatenate(parts), throughput(seconds, sizes), summarise_times(latencies), evaluations / sum(sizes)
+    )
 
 
 def _spread(repeats: int, slots: int) -> list[int]:

@@ -136,7 +136,18 @@ class SuiteModel(Settings):
 
 COMPONENT_FIELDS = {"data": "datasets", "score": "scores", "process": "processes"}
 COMPONENT_LISTS = {"samplers": "samplers", "spectrum": "spectrum", "metrics": "metrics"}
-NOT_AXES = ("schema_version", "name", "description", "repeats", "grid", "plugins", "include", "claim", "timing", "cache")
+NOT_AXES = (
+    "schema_version",
+    "name",
+    "description",
+    "repeats",
+    "grid",
+    "plugins",
+    "include",
+    "claim",
+    "timing",
+    "cache",
+)
 DYNAMICS = ("score", "process")  # of the reverse process; null for a reference problem, which has its own
 AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)
 NESTED_KEYS = {

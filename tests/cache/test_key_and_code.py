@@ -16,7 +16,7 @@ from kfpbench.errors import ParameterError
 from kfpbench.registry import find, load_plugin_file
 from kfpbench.samplers.koopman import Koopman
 
-PLUGIN = '''
+PLUGIN = """
 import kfpbench.errors
 import kfpbench
 
@@ -30,7 +30,7 @@ class Doubled:
 
     def transform(self, rows):
         return rows.astype("float64") * self.factor
-'''
+"""
 
 IN_A_NEW_PROCESS = """
 from kfpbench.cache.code_version import code_versions

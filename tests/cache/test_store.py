@@ -47,7 +47,11 @@ def test_an_entry_comes_back_as_it_was_and_other_keys_miss(tmp_path: Path) -> No
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64", "complex128", "int64", "bool", "uint8"])
 @pytest.mark.parametrize("shape", [(), (0, 3), (2, 3)])
 def test_arrays_of_every_kind_come_back_bit_for_bit(dtype: str, shape: tuple[int, ...]) -> None:
-    rows = (np.random.default_rng(0).normal(size=shape) + 1j).astype(dtype) if "complex" in dtype else np.ones(shape, dtype)
+    rows = (
+        (np.random.default_rng(0).normal(size=shape) + 1j).astype(dtype)
+        if "complex" in dtype
+        else np.ones(shape, dtype)
+    )
     about = About("k", "n", 1.0, "", {}, {})
     _, state = decode(encode(about, State(None, {"a0": rows})))
     assert state.arrays["a0"].dtype == rows.dtype
