@@ -104,10 +104,7 @@ def _source_of(modules: frozenset[str]) -> str:
 
 def _file_of(name: str) -> str | None:
     loaded = sys.modules.get(name)
-    if loaded is not None:
-        path = getattr(loaded, "__file__", None)
-    else:
-        path = _found_file(name)
+    path = getattr(loaded, "__file__", None) if loaded is not None else _found_file(name)
     return path if path is not None and path.endswith(".py") else None
 
 

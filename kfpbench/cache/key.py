@@ -14,7 +14,8 @@ FORMAT = 1  # raise it when the meaning of what is kept changes
 
 @dataclass(frozen=True)
 class Key:
-    """``kind`` is the folder of the entry (moments, features, ...), ``parts`` what it is a function of, as plain values.
+    """``kind`` is the folder of the entry (moments, features, ...), ``parts`` what it is a function of, in plain
+    values.
 
     ``name`` is the SHA-256 of both as canonical JSON: alike in every process, and for every order of the parts.
     """

@@ -59,7 +59,7 @@ class Stored(Generic[Value]):
 
 @dataclass(frozen=True)
 class Kept(Generic[Value]):
-    """A result, the seconds that it took when it was computed, and, where it was ``read``, those that reading took, when
+    """A result, the seconds of its computing, and, where it was ``read``, those that reading took, when
     it was made, its bytes, and what else was noted then.
     """
 

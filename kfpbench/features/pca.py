@@ -48,8 +48,9 @@ class PCA:
     exist; when fewer than asked for are used ``describe()`` says so and why.
 
     Shapes: (n, d) -> (n, c) float64. Cost of a fit O(N d^2) + O(d^2 c), once per training set and process
-    (the last four fits are kept, and those on the disk where the cache is in use); of a transform O(n d c). Products are in float32 with float64 sums over
-    tiles of 4096 rows when N d^2 / 2 > 3e10, else in float64. Raises ShapeError for fewer than two training
+    (the last four fits are kept, and on the disk where the cache is in use); of a transform O(n d c). Products
+    are in float32 with float64 sums over tiles of 4096 rows when N d^2 / 2 > 3e10, else in float64. Raises
+    ShapeError for fewer than two training
     rows or a wrong d, NumericalError for NaN or infinity in the training rows, ParameterError when used
     before ``fit``.
 

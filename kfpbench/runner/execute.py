@@ -92,8 +92,8 @@ def run(
 
     A folder that holds an earlier run is continued: its finished cells are not run again, failed and timed-out ones
     only with ``retry_failed``, all with ``force``, which reads nothing from the cache either. ``cache`` False keeps and
-    reads nothing there; by default the suite's `cache` decides. ``select`` runs a part of the plan. ``around`` are hooks that every
-    cell runs inside, outermost first; ``notes`` are kept in the manifest. Raises SuiteError before
+    reads nothing there; by default the suite's `cache` decides. ``select`` runs a part of the plan. ``around`` are
+    hooks that every cell runs inside, outermost first; ``notes`` are kept in the manifest. Raises SuiteError before
     anything runs when the suite is not valid, StoreError for a folder that holds something else, ParameterError for
     overrides of a suite that is loaded already. Lets a KeyboardInterrupt through, after writing results and report.
     """

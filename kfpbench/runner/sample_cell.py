@@ -81,7 +81,11 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
         told = {"evaluations": setup.evaluations, "memory": setup.memory}
         keep(work.fit, fitted, setup.measured + setup.spared, told)
     if drawn.reused:
-        outcome.details["kept_samples"] = {"drawn_now": drawn.drawn, "made": drawn.reused}
+        outcome.details["kept_samples"] = {
+            "drawn_now": drawn.drawn,
+            "seconds": watch.seconds["sampling"],
+            "made": drawn.reused,
+        }
     elif work.samples is not None and drawn.worth_keeping and np.isfinite(drawn.samples).all():
         keep(work.samples, drawn.samples, watch.seconds["sampling"])
     samples = drawn.samples

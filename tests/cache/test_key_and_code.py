@@ -96,7 +96,7 @@ def test_a_helper_that_a_component_imports_counts(tmp_path: Path, monkeypatch: p
     package.mkdir()
     (package / "__init__.py").write_text("")
     (package / "part.py").write_text("from some_cache_plugin import helper\n\nclass Part:\n    pass\n")
-    script = "import some_cache_plugin.part as p; from kfpbench.cache.code_version import code_version as v; print(v(p.Part))"
+    script = "import some_cache_plugin.part as p, kfpbench.cache.code_version as v; print(v.code_version(p.Part))"
     monkeypatch.syspath_prepend(str(tmp_path))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])}
     versions = []
