@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from kfpbench.cache.code_version import code_version
+from kfpbench.cache.key import Key
+from kfpbench.cache.use import Stored
 from kfpbench.data.dataset import Dataset
 from kfpbench.data.moments import Moments, moments_memory, training_moments
 from kfpbench.data.shared_cost import ChargedCache
 from kfpbench.errors import CapabilityError, ParameterError
+from kfpbench.features.content_cache import training_key
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
 from kfpbench_baselines.integrator import NOISE_BYTES
@@ -87,7 +91,16 @@ class GaussianMixture:
         if not dataset.fingerprint:
             return compute()
         data = (dataset.fingerprint, len(dataset.train))
-        return _cache.get((_WHERE, *data, seed, self.by, self.components, self.rank, self.clustered), compute)
+        parameters = (seed, self.by, self.components, self.rank, self.clustered)
+
+        def stored() -> Stored[ClusterMixture]:
+            known = training_key(dataset.fingerprint, dataset.train)
+            return Stored(
+                Key("mixture", {"data": known, "parameters": parameters, "code": code_version(GaussianMixture)}),
+                ClusterMixture,
+            )
+
+        return _cache.get((_WHERE, *data, *parameters), compute, stored)
 
     def _labels(self, dataset: Dataset, moments: Moments, seed: int) -> NDArray[np.int64]:
         """The cluster of every training row (N,)."""

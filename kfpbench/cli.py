@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from kfpbench.cache.verbs import cache_app
 from kfpbench.cli_completion import kinds
 from kfpbench.cli_options import AllowPlugins, AsJson, Overrides, SuitePath
 from kfpbench.compare.verbs import compare
@@ -121,6 +122,8 @@ def train(
 app.command()(score)
 app.command()(init)
 app.command()(doctor)
+
+app.add_typer(cache_app, name="cache")
 
 data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")

@@ -29,6 +29,9 @@ RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Run failed and timed-out cells of an earlier run again.")
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run every cell again.")]
+NoCache = Annotated[
+    bool, typer.Option("--no-cache", help="Read and keep nothing in the cache of costly results; see `cache`.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="List the cells with their predicted memory; run nothing.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Verbose = Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import hashlib
 import importlib
 import importlib.machinery
 import importlib.util
@@ -162,7 +163,8 @@ def load_plugin_file(path: Path) -> None:
         raise PluginError("plugin file not found", got=origin, remedy="Check `plugins:` in the suite.")
     if path.suffix != ".py":
         raise PluginError("plugin file is not a Python file", got=origin, allowed="a path ending in .py")
-    module_name = f"kfpbench_local_plugins.{path.stem}_{abs(hash(origin)):x}"
+    # alike in every process: what is kept of a plugin's components is named by it
+    module_name = f"kfpbench_local_plugins.{path.stem}_{hashlib.sha256(origin.encode()).hexdigest()[:16]}"
     spec = importlib.util.spec_from_file_location(module_name, path, loader=_FreshLoader(module_name, origin))
     if spec is None or spec.loader is None:
         raise PluginError("plugin file cannot be loaded", got=origin)

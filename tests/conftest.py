@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import importlib.util
+import secrets
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test sees what another one, or its user, has in the cache; the folder is made by what is written into it."""
+    monkeypatch.setenv("KFPBENCH_CACHE_DIR", str(tmp_path_factory.getbasetemp() / f"cache-{secrets.token_hex(8)}"))
 
 
 @pytest.fixture(scope="session")

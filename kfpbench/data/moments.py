@@ -7,8 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kfpbench.cache.code_version import code_version
+from kfpbench.cache.key import Key
+from kfpbench.cache.use import Stored
 from kfpbench.data.dataset import Dataset
 from kfpbench.data.shared_cost import ChargedCache
+from kfpbench.features.content_cache import training_key
 
 _BLOCK = 4096  # rows of one GEMM of the covariance
 _KEPT = 4  # data sets whose moments stay in memory
@@ -33,11 +37,18 @@ def training_moments(dataset: Dataset) -> Moments:
     """Mean and covariance eigenpairs of the training rows, each axis signed so that its largest entry is positive.
 
     Blocks of rows are multiplied in float32 and added up in float64. Cost O(N d^2 + d^3), once per data set and
-    training size in a process; a call that reuses them charges what they took (`shared_cost`).
+    training size in a process, and on a machine where the cache is in use; a call that reuses them charges what they
+    took (`shared_cost`).
     """
     if not dataset.fingerprint:
         return _moments(dataset.train)
-    return _cache.get((dataset.fingerprint, len(dataset.train)), lambda: _moments(dataset.train))
+    key = (dataset.fingerprint, len(dataset.train))
+    return _cache.get(key, lambda: _moments(dataset.train), lambda: _stored(dataset))
+
+
+def _stored(dataset: Dataset) -> Stored[Moments]:
+    parts = {"data": training_key(dataset.fingerprint, dataset.train), "code": code_version(Moments)}
+    return Stored(Key("moments", parts), Moments)
 
 
 def moments_memory(dimension: int) -> int:

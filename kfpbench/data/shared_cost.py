@@ -1,17 +1,19 @@
 """Charge what cells share to each of them: a result computed once costs every setup that uses it the same.
 
-Without this, the first cell of a run would pay for the data's moments and the others would look free.
+Without this, the first cell of a run would pay for the data's moments and the others would look free. A result that the
+cache on the disk has from an earlier run costs what it took then.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Generic, TypeVar
+
+from kfpbench.cache.use import Stored, current, remember
 
 Value = TypeVar("Value")
 
@@ -45,18 +47,20 @@ class ChargedCache(Generic[Value]):
         self._size = size
         self._kept: OrderedDict[Hashable, tuple[Value, float]] = OrderedDict()
 
-    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """The result under ``key``, computed where it is not there."""
+    def get(
+        self, key: Hashable, compute: Callable[[], Value], stored: Callable[[], Stored[Value]] | None = None
+    ) -> Value:
+        """The result under ``key``, computed where it is neither here nor, as ``stored`` says, on the disk."""
         if key in self._kept:
             self._kept.move_to_end(key)
             value, seconds = self._kept[key]
             charge(key, seconds)
             _log.debug("reused, %.3f s are charged: %.100r", seconds, key)
             return value
-        begin = time.perf_counter()
-        value = compute()
-        charge(key, 0.0)  # paid for by whoever waits here; asking again is free
-        self._kept[key] = value, time.perf_counter() - begin
+        kept = remember(stored() if stored is not None and current() is not None else None, compute)
+        # whoever waits here has paid for the computing, or for the reading alone; asking again is free
+        charge(key, max(kept.seconds - kept.reading, 0.0) if kept.read else 0.0)
+        self._kept[key] = kept.value, kept.seconds
         while len(self._kept) > self._size:
             self._kept.popitem(last=False)
-        return value
+        return kept.value

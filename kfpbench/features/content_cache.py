@@ -11,8 +11,12 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
+from kfpbench.cache.use import current, remember
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from kfpbench.cache.use import Stored
 
 Value = TypeVar("Value")
 
@@ -36,14 +40,19 @@ class ContentCache(Generic[Value]):
         self._values: OrderedDict[Hashable, Value] = OrderedDict()
         self._lock = Lock()
 
-    def get(self, key: Hashable, compute: Callable[[], Value]) -> Value:
-        """The value under ``key``, computed at the first call and after it was pushed out."""
+    def get(
+        self, key: Hashable, compute: Callable[[], Value], stored: Callable[[], Stored[Value]] | None = None
+    ) -> Value:
+        """The value under ``key``, computed at the first call and after it was pushed out.
+
+        ``stored`` says where on the disk it is looked for before, and kept; it is called when that is done.
+        """
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)
                 _log.debug("reused: %.100r", key)
                 return self._values[key]
-        value = compute()
+        value = remember(stored() if stored is not None and current() is not None else None, compute).value
         weight = self._weight(value)
         if self._most_bytes is not None and weight > self._most_bytes:
             return value

@@ -7,10 +7,14 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from kfpbench.cache.code_version import code_version
+from kfpbench.cache.key import Key
+from kfpbench.cache.use import Stored
 from kfpbench.features.content_cache import ContentCache, digest, training_key
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from kfpbench.data.dataset import Dataset
@@ -59,9 +63,16 @@ def feature_key(extractor: FeatureExtractor, dataset: Dataset, rows: NDArray[np.
 
 
 def features_of(
-    extractor: FeatureExtractor, fitted: FeatureExtractor, dataset: Dataset, rows: NDArray[np.float32]
+    extractor: FeatureExtractor,
+    fitted: FeatureExtractor,
+    dataset: Dataset,
+    rows: NDArray[np.float32],
+    *,
+    of_data: bool = False,
 ) -> NDArray[np.float64]:
     """``fitted.transform(rows)``, an array of the caller's own; ``fitted`` is ``extractor`` fitted to ``dataset``.
+
+    Features ``of_data``, of rows that every run meets again, are kept on the disk too where the cache is in use.
 
     Features used last are kept per process, up to 64 arrays and 512 MiB; larger ones, those that cost no more than a
     copy (``costs_nothing = True`` in the class), and those without a key are computed anew.
@@ -69,7 +80,11 @@ def features_of(
     key = None if getattr(type(extractor), "costs_nothing", False) else feature_key(extractor, dataset, rows)
     if key is None:
         return fitted.transform(rows)
-    return _features.get(key, lambda: fitted.transform(rows)).copy()
+
+    def stored() -> Stored[NDArray[np.float64]]:
+        return Stored(Key("features", {"features": key.name, "code": code_version(type(extractor))}), np.ndarray)
+
+    return _features.get(key, lambda: fitted.transform(rows), stored if of_data else None).copy()
 
 
 def forget_features() -> None:

@@ -11,6 +11,9 @@ from pydantic import Field
 from scipy.linalg import eigh
 from scipy.sparse.linalg import ArpackError, eigsh
 
+from kfpbench.cache.code_version import code_version
+from kfpbench.cache.key import Key
+from kfpbench.cache.use import Stored
 from kfpbench.errors import NumericalError, ParameterError, ShapeError
 from kfpbench.features.content_cache import ContentCache, training_key
 
@@ -45,8 +48,9 @@ class PCA:
     exist; when fewer than asked for are used ``describe()`` says so and why.
 
     Shapes: (n, d) -> (n, c) float64. Cost of a fit O(N d^2) + O(d^2 c), once per training set and process
-    (the last four fits are kept); of a transform O(n d c). Products are in float32 with float64 sums over
-    tiles of 4096 rows when N d^2 / 2 > 3e10, else in float64. Raises ShapeError for fewer than two training
+    (the last four fits are kept, and on the disk where the cache is in use); of a transform O(n d c). Products
+    are in float32 with float64 sums over tiles of 4096 rows when N d^2 / 2 > 3e10, else in float64. Raises
+    ShapeError for fewer than two training
     rows or a wrong d, NumericalError for NaN or infinity in the training rows, ParameterError when used
     before ``fit``.
 
@@ -68,7 +72,11 @@ class PCA:
         """A copy fitted on ``dataset.train`` (N, d); see the class for cost and errors."""
         fitted = copy.copy(self)
         key = (*training_key(dataset.fingerprint, dataset.train), self.components)
-        fitted._axes = _fitted.get(key, lambda: _principal_axes(dataset.train, self.components))
+
+        def stored() -> Stored[_Axes]:
+            return Stored(Key("axes", {"fit": key, "code": code_version(PCA)}), _Axes)
+
+        fitted._axes = _fitted.get(key, lambda: _principal_axes(dataset.train, self.components), stored)
         return fitted
 
     def transform(self, rows: NDArray[np.float32]) -> NDArray[np.float64]:

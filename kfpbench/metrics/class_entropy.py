@@ -133,7 +133,7 @@ class ClassEntropy:
         else:
             assert dataset.law is not None  # or there were no classes
             labels = most_probable_component(dataset.law, rows)
-        features = features_of(self.features, extractor, dataset, rows)
+        features = features_of(self.features, extractor, dataset, rows, of_data=True)
         check_rows(features, "features of the training rows", least=1)
         found = self._classify(features, _Labelled(features, labels, 0.0), classes, itself=True)
         return _Labelled(features, labels, float(np.mean(found == labels)))

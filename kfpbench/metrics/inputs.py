@@ -109,7 +109,7 @@ def extract(
     check_input(data)
     fitted = extractor.fit(data.dataset)
     samples = features_of(extractor, fitted, data.dataset, data.samples)
-    reference = features_of(extractor, fitted, data.dataset, data.reference)
+    reference = features_of(extractor, fitted, data.dataset, data.reference, of_data=True)
     check_pair(samples, reference)  # an extractor may overflow where the rows did not
     return samples, reference, details(fitted, data, samples.shape[1])
 

@@ -1,6 +1,7 @@
 """The nearest training rows of a cloud, and how near it comes to the segments between them, in feature space.
 
-What a search finds is kept per process, by content: all metrics and pictures of a cell share one search.
+What a search finds is kept per process, by content: all metrics and pictures of a cell share one search. Where the
+cache is in use it is kept on the disk too: the held-out rows of a data set are searched once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.spatial import KDTree
 
+from kfpbench.cache.code_version import class_name, code_version
+from kfpbench.cache.key import Key
+from kfpbench.cache.use import Stored, current, remember
 from kfpbench.errors import ShapeError
 from kfpbench.features.content_cache import ContentCache, digest, training_key
 from kfpbench.features.identity import Identity
@@ -76,11 +80,17 @@ class TrainingRows:
         self._transform: Transform = np.asarray if isinstance(extractor, Identity) else extractor.transform
         fitted_on = dataset.train.shape
         self.key = (*training_key(dataset.fingerprint, train), fitted_on, extractor.version)
-        self.dimension = extractor.transform(train[:1]).shape[1]
+        first = extractor.transform(train[:1])
+        self.dimension = first.shape[1]
+        # a version does not name every parameter of a plugin: what it makes of a row tells it from another one
+        self._seen_as, self._extractor = digest(first), type(extractor)
 
     def nearest(self, rows: NDArray[np.float32]) -> Nearest:
         """What `nearest_rows` finds for the rows (n, d)."""
-        return _found.get((*self.key, digest(rows)), lambda: self._search(self._transform(rows)))
+        which = digest(rows)
+        return _found.get(
+            (*self.key, which), lambda: self._search(self._transform(rows)), lambda: self._stored("rows", which)
+        )
 
     def gaps(self, index: NDArray[np.int64]) -> NDArray[np.float64]:
         """Distance of each of these training rows to the nearest other one, (m,); 0 for a row that occurs twice.
@@ -93,7 +103,10 @@ class TrainingRows:
         wanted = np.unique(index)
         new = wanted[np.isnan(known[wanted])]
         if len(new):
-            known[new] = self._search(self._transform(self._rows[new]), own=new).distance
+            stored = self._stored("training rows", digest(new)) if current() is not None else None
+            known[new] = remember(
+                stored, lambda: self._search(self._transform(self._rows[new]), own=new)
+            ).value.distance
         return known[index]
 
     def some_features(self, most: int) -> NDArray[np.floating[Any]]:
@@ -104,6 +117,11 @@ class TrainingRows:
     def features_of(self, rows: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         """Features of other rows (n, d), shape (n, c)."""
         return self._transform(rows)
+
+    def _stored(self, what: str, which: str) -> Stored[Nearest]:
+        code = {class_name(part): code_version(part) for part in (TrainingRows, self._extractor)}
+        parts = {"among": self.key, "first": self._seen_as, what: which, "code": code}
+        return Stored(Key("nearest", parts), Nearest)
 
     def _search(self, queries: NDArray[np.floating[Any]], own: NDArray[np.int64] | None = None) -> Nearest:
         return _nearest(queries, *self._train_features(), own)

@@ -129,7 +129,7 @@ class Vendi:
             return self.bandwidth
         chosen = np.linspace(0, len(data.train) - 1, min(_BANDWIDTH_ROWS, len(data.train))).astype(np.int64)
         fitted = self.features.fit(data.dataset)
-        rows = features_of(self.features, fitted, data.dataset, data.train[chosen])
+        rows = features_of(self.features, fitted, data.dataset, data.train[chosen], of_data=True)
         check_rows(rows, "training rows")
         rows = rows - rows.mean(axis=0)
         squared = squared_distances(rows, rows)[np.triu_indices(len(rows), 1)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
+from kfpbench.cache.summary import cache_line
 from kfpbench.runner.execute import RUNS, CellHook, RunResult
 from kfpbench.runner.execute import run as execute
 from kfpbench.runner.logs import logging_to
@@ -31,6 +32,7 @@ class RunOptions:
     allow_plugins: bool = False
     retry_failed: bool = False
     force: bool = False
+    no_cache: bool = False
     dry_run: bool = False
     as_json: bool = False
     verbosity: int = 0
@@ -86,6 +88,7 @@ def _run_cells(
                 select=select,
                 retry_failed=options.retry_failed,
                 force=options.force,
+                cache=False if options.no_cache else None,
                 progress=progress,
                 command=command,
                 around=hooks,
@@ -125,4 +128,6 @@ def _show(result: RunResult, console: Console, spectra_only: bool) -> None:
         from kfpbench.claim.terminal import render_card
 
         render_card(result.claim, console)
+    if line := cache_line(result.records, result.started):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     console.print(f"report: {result.report}", markup=False, highlight=False, soft_wrap=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from kfpbench.cache.use import journal, keeping
 from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, ParameterError, StoreError
 from kfpbench.runner.budget import check_memory, time_budget
 from kfpbench.runner.open_run import open_run
@@ -51,14 +52,15 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: its folder, the report, the records of the planned cells, and the claim card, where the suite has
-    a `claim`.
+    """A finished run: its folder, the report, the records of the planned cells, the claim card, where the suite has a
+    `claim`, and when this command ``started``: earlier records are those of earlier commands.
     """
 
     folder: Path
     report: Path
     records: list[CellRecord]
     claim: Card | None = None
+    started: str = ""
 
     @property
     def frame(self) -> DataFrame:
@@ -80,6 +82,7 @@ def run(
     allow_plugins: bool = False,
     retry_failed: bool = False,
     force: bool = False,
+    cache: bool | None = None,
     progress: Progress | None = None,
     command: Sequence[str] = (),
     around: Sequence[CellHook] = (),
@@ -88,8 +91,9 @@ def run(
     """Run a suite and write its folder: manifest, cells.jsonl, results.parquet, samples, report.html.
 
     A folder that holds an earlier run is continued: its finished cells are not run again, failed and timed-out ones
-    only with ``retry_failed``, all with ``force``. ``select`` runs a part of the plan. ``around`` are hooks that every
-    cell runs inside, outermost first; ``notes`` are kept in the manifest. Raises SuiteError before
+    only with ``retry_failed``, all with ``force``, which reads nothing from the cache either. ``cache`` False keeps and
+    reads nothing there; by default the suite's `cache` decides. ``select`` runs a part of the plan. ``around`` are
+    hooks that every cell runs inside, outermost first; ``notes`` are kept in the manifest. Raises SuiteError before
     anything runs when the suite is not valid, StoreError for a folder that holds something else, ParameterError for
     overrides of a suite that is loaded already. Lets a KeyboardInterrupt through, after writing results and report.
     """
@@ -111,15 +115,16 @@ def run(
         progress.begin(len(cells), len(cells) - len(todo))
     interrupted = True
     try:
-        _run_cells(todo, folder, progress, around)
-        if suite.model.claim is not None:
-            from kfpbench.claim.take_turns import take_turns
+        with keeping(suite.model.cache if cache is None else cache, refresh=force):
+            _run_cells(todo, folder, progress, around)
+            if suite.model.claim is not None:
+                from kfpbench.claim.take_turns import take_turns
 
-            take_turns(folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force)
-        if suite.model.timing is not None:
-            from kfpbench.runner.time_suite import time_suite
+                take_turns(folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force)
+            if suite.model.timing is not None:
+                from kfpbench.runner.time_suite import time_suite
 
-            time_suite(suite, folder.path, select=select, force=force, say=_log.info)
+                time_suite(suite, folder.path, select=select, force=force, say=_log.info)
         interrupted = False
     finally:
         folder.write_manifest({**folder.read_manifest(), "finished": utc_now(), "interrupted": interrupted})
@@ -129,7 +134,7 @@ def run(
         report = _write_report(folder, records)
         _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
     chosen = {cell.id for cell in cells}
-    return RunResult(folder.path, report, [record for record in records if record.cell in chosen], claim)
+    return RunResult(folder.path, report, [record for record in records if record.cell in chosen], claim, started)
 
 
 def _write_claim(folder: RunFolder, records: list[CellRecord]) -> Card | None:
@@ -197,6 +202,8 @@ def run_cell(cell: Cell, materials: Materials, folder: RunFolder, around: Sequen
     started, begin = utc_now(), time.perf_counter()
     try:
         with ExitStack() as hooks:
+            kept = hooks.enter_context(journal())
+            hooks.callback(lambda: outcome.details.update({"cache": kept.as_plain()} if kept.as_plain() else {}))
             for hook in around:
                 hooks.enter_context(hook(cell, outcome))
             files = _work(cell, materials, folder, outcome)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from kfpbench.cache.use import Kept, forget, keep, look_up
 from kfpbench.data.shared_cost import billed
 from kfpbench.errors import CapabilityError, NumericalError, PluginError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import BoundScore, FittedSampler, Measurement, MetricInput, Problem
 from kfpbench.runner.budget import Deadline
+from kfpbench.runner.kept_work import KeptWork, agree
 from kfpbench.runner.machine_load import LoadMeter, MachineLoad
 from kfpbench.runner.materials import Materials, reference_rows, wake
 from kfpbench.runner.memory import MemoryPeak, PeakMemory
@@ -29,6 +31,7 @@ from kfpbench.suite.components import create
 _MIB = 2**20
 _LATENCY_SECONDS = 10.0  # as many repeats at batch 1 as fit, but for the least number that gives a spread
 _LEAST_REPEATS = 3
+_BATCH_SECONDS = 5.0  # of batches that are drawn and timed where the samples are in the cache, and at least 3 batches
 _WARM_BATCH_SECONDS = 5.0  # a batch predicted to take longer on a CPU is not drawn once more than needed,
 _ONE_OFF = 0.02  # unless its one-off costs (those of one image) are predicted to be a larger share of it than this
 _COLD_SECONDS = 0.1  # a shorter call is repeated untimed after a batch, which has emptied the caches
@@ -63,15 +66,28 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
     wake(problem.device)
     watch = Stopwatch(problem.device)
     outcome.phases = watch.seconds
-    before = problem.score.evaluations
+    work = KeptWork(cell, problem, sampler)
+    with watch.phase("setup"):
+        kept = look_up(work.fit) if work.fit is not None else None
+    if kept is None:
+        watch.seconds.clear()  # looking in vain is no part of a fit
     with PeakMemory(problem.device) as memory:
-        with watch.phase("setup"), billed() as reused:
-            fitted = sampler.fit(problem)
-        setup_evaluations = problem.score.evaluations - before
+        fitted, setup = _fit(problem, sampler, watch) if kept is None else _as_kept(kept, watch)
         with watch.phase("warm_up"):
             single = _warm_up(fitted, problem, min(spec["batch_size"], spec["n_samples"]))
         with LoadMeter() as load:
-            drawn = _draw(fitted, problem, spec, watch, single, deadline)
+            drawn = _draw_or_reuse(work, fitted, problem, spec, watch, single, deadline)
+    if work.fit is not None and kept is None:
+        told = {"evaluations": setup.evaluations, "memory": setup.memory}
+        keep(work.fit, fitted, setup.measured + setup.spared, told)
+    if drawn.reused:
+        outcome.details["kept_samples"] = {
+            "drawn_now": drawn.drawn,
+            "seconds": watch.seconds["sampling"],
+            "made": drawn.reused,
+        }
+    elif work.samples is not None and drawn.worth_keeping and np.isfinite(drawn.samples).all():
+        keep(work.samples, drawn.samples, watch.seconds["sampling"])
     samples = drawn.samples
     outcome.samples = samples
     outcome.details["sampler"] = fitted.describe()
@@ -79,8 +95,7 @@ def run_sample_cell(cell: Cell, materials: Materials, deadline: Deadline, outcom
     outcome.details["data"] = {"fingerprint": problem.dataset.fingerprint, "notes": list(problem.dataset.notes)}
     outcome.measurements += _costs(
         drawn,
-        (outcome.phases["setup"], sum(reused.values())),
-        setup_evaluations,
+        setup,
         memory.result,
         spec["batch_size"],
         load.result,
@@ -105,6 +120,37 @@ def describe_score(score: BoundScore) -> dict[str, Any]:
     return {"class": type(score).__name__, **describe()}
 
 
+@dataclass(frozen=True)
+class _Setup:
+    """The cost of a fit: seconds ``measured``, those ``spared`` by reusing what other cells or runs have computed, rows
+    evaluated by the score, and bytes of memory. Where the fit itself was ``read`` from the cache, ``spared`` and what
+    follows are those of its making, whose time this is, and ``held`` are its bytes.
+    """
+
+    measured: float
+    spared: float
+    evaluations: int
+    memory: int | None
+    read: str = ""
+    held: int = 0
+
+
+def _fit(problem: Problem, sampler: Any, watch: Stopwatch) -> tuple[FittedSampler, _Setup]:
+    before = problem.score.evaluations
+    with PeakMemory(problem.device) as memory, watch.phase("setup"), billed() as reused:
+        fitted: FittedSampler = sampler.fit(problem)
+    evaluations = problem.score.evaluations - before
+    return fitted, _Setup(watch.seconds["setup"], sum(reused.values()), evaluations, memory.result.increase)
+
+
+def _as_kept(kept: Kept[Any], watch: Stopwatch) -> tuple[FittedSampler, _Setup]:
+    """A fit that an earlier run has left: it costs what it cost then."""
+    measured = watch.seconds["setup"]
+    evaluations, memory = kept.extra["evaluations"], kept.extra["memory"]
+    spared = max(kept.seconds - measured, 0.0)
+    return kept.value, _Setup(measured, spared, evaluations, memory, kept.made, kept.bytes)
+
+
 def _stream(problem: Problem, start: int, stop: int) -> NoiseStream:
     return NoiseStream.of_range(problem.seed, start, stop, problem.dataset.dimension, problem.device, problem.dtype)
 
@@ -121,23 +167,60 @@ def _warm_up(fitted: FittedSampler, problem: Problem, batch: int) -> float:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """The samples (n, d) of a cell, its times, and the score's evaluations per image."""
+    """The samples (n, d) of a cell, its times, and the score's evaluations per image.
+
+    ``reused`` is when they were made where an earlier run has left them; then ``drawn`` rows were drawn for the times.
+    """
 
     samples: NDArray[np.float32]
     speed: TimingSummary
     latency: TimingSummary
     nfe: float
+    reused: str = ""
+    drawn: int = 0
+    worth_keeping: bool = False
+
+
+def _draw_or_reuse(
+    work: KeptWork,
+    fitted: FittedSampler,
+    problem: Problem,
+    spec: dict[str, Any],
+    watch: Stopwatch,
+    single: float,
+    deadline: Deadline,
+) -> _Drawn:
+    """The samples and their times. Where an earlier run has left the samples in the cache, only as many batches are
+    drawn as the times need: these must be the kept ones' first rows, else all are drawn. Times are always taken here.
+    """
+    batches = -(-spec["n_samples"] // spec["batch_size"])
+    needed = max(_LEAST_REPEATS, int(min(_BATCH_SECONDS / max(single * spec["batch_size"], 1e-9), 1e9)) + 1)
+    kept = look_up(work.samples) if work.samples is not None and batches > needed else None
+    if kept is None or work.samples is None:
+        return replace(_draw(fitted, problem, spec, watch, single, deadline), worth_keeping=batches > needed)
+    drawn = _draw(fitted, problem, spec, watch, single, deadline, needed)
+    count = len(drawn.samples)
+    if agree(drawn.samples, kept.value[:count]):
+        return replace(drawn, samples=kept.value, reused=kept.made, drawn=count)
+    forget(work.samples, "rows drawn anew are not those kept")
+    return replace(_draw(fitted, problem, spec, watch, single, deadline), worth_keeping=True)
 
 
 def _draw(
-    fitted: FittedSampler, problem: Problem, spec: dict[str, Any], watch: Stopwatch, single: float, deadline: Deadline
+    fitted: FittedSampler,
+    problem: Problem,
+    spec: dict[str, Any],
+    watch: Stopwatch,
+    single: float,
+    deadline: Deadline,
+    most: int | None = None,
 ) -> _Drawn:
-    """All samples in batches, with the repeats at batch 1 before, between and after them.
+    """All samples in batches, or the first ``most`` batches, with the repeats at batch 1 before, between and after.
 
     ``single`` is the predicted time of one image; from it follow the number of repeats and whether caches matter.
     """
     n, batch = spec["n_samples"], spec["batch_size"]
-    starts = range(0, n, batch)
+    starts = range(0, n, batch)[:most]
     within = max(_LEAST_REPEATS, int(min(_LATENCY_SECONDS / max(single, 1e-9), 1e9)))
     shares = _spread(min(spec["latency_repeats"], within), len(starts) + 1)
     one = _stream(problem, 0, 1)
@@ -164,7 +247,9 @@ def _draw(
         evaluations += problem.score.evaluations - before
         seconds.append(taken)
         sizes.append(stop - start)
-    return _Drawn(np.concatenate(parts), throughput(seconds, sizes), summarise_times(latencies), evaluations / n)
+    return _Drawn(
+        np.concatenate(parts), throughput(seconds, sizes), summarise_times(latencies), evaluations / sum(sizes)
+    )
 
 
 def _spread(repeats: int, slots: int) -> list[int]:
@@ -206,26 +291,32 @@ def _check_finite(samples: NDArray[np.float32]) -> None:
 
 def _costs(
     drawn: _Drawn,
-    setup: tuple[float, float],
-    setup_evaluations: int,
+    setup: _Setup,
     memory: MemoryPeak,
     batch: int,
     load: MachineLoad,
 ) -> list[dict[str, Any]]:
     """The measurements that every sampler cell has, whatever its metrics.
 
-    ``setup`` holds the seconds measured, and those spared by reusing what other cells share: both are its cost.
+    The seconds measured in the setup, and those spared by reusing what is there already, are both its cost.
     """
+    shared: dict[str, Any] = {"measured": setup.measured, "shared": setup.spared}
+    if setup.read:
+        shared["note"] = f"the fit was read from the cache; it is charged as measured on {setup.read}"
     measured = [
         _timing("seconds_per_image", drawn.speed, {"batch": batch}, load),
         _timing("seconds_per_image_batch1", drawn.latency, {"batch": 1}, load),
         Measurement("nfe", drawn.nfe, details={"what": "rows evaluated by the score, per image"}),
-        Measurement("setup_seconds", sum(setup), unit="s", details={"measured": setup[0], "shared": setup[1]}),
-        Measurement("setup_nfe", float(setup_evaluations), details={"what": "rows evaluated by the score in the fit"}),
+        Measurement("setup_seconds", setup.measured + setup.spared, unit="s", details=shared),
+        Measurement("setup_nfe", float(setup.evaluations), details={"what": "rows evaluated by the score in the fit"}),
     ]
     if memory.peak is not None and memory.increase is not None:
         details = {"source": memory.source, "process_peak_mib": memory.peak / _MIB, "note": memory.note}
-        measured.append(Measurement("peak_memory_mib", memory.increase / _MIB, unit="MiB", details=details))
+        increase = memory.increase
+        if setup.read:  # what was read was there before the phase began
+            increase = max(increase + setup.held, setup.memory or 0)
+            details["note"] = f"{memory.note}; with that of the fit, as measured on {setup.read}".lstrip("; ")
+        measured.append(Measurement("peak_memory_mib", increase / _MIB, unit="MiB", details=details))
     return [measurement_entry(one, "lower") for one in measured]
 
 

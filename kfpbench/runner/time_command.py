@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
+from kfpbench.cache.use import keeping
 from kfpbench.errors import StoreError
 from kfpbench.report.html import write_report
 from kfpbench.report.speed_section import comparisons
@@ -29,6 +30,7 @@ def time_command(
     select: Sequence[str],
     allow_plugins: bool,
     force: bool,
+    no_cache: bool,
     as_json: bool,
 ) -> int:
     """Returns the exit code: 0 when two samplers or more could be compared. Raises StoreError for a folder that holds
@@ -38,7 +40,9 @@ def time_command(
     folder = out if out is not None else RUNS / suite.model.name
     run = _run_of(suite.model.name, folder)
     console = Console(stderr=as_json)
-    record = time_suite(suite, folder, select=select, force=force, say=lambda line: print_line(console, line, "dim"))
+    with keeping(suite.model.cache and not no_cache, refresh=force):
+        say = lambda line: print_line(console, line, "dim")  # noqa: E731
+        record = time_suite(suite, folder, select=select, force=force, say=say)
     if as_json:
         content = record.as_plain()
         for plain, timed in zip(content["sets"], record.sets, strict=True):

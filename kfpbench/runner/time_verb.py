@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from kfpbench.cli_options import AllowPlugins, AsJson, Force, Out, Overrides, Select, SuitePath
+from kfpbench.cli_options import AllowPlugins, AsJson, Force, NoCache, Out, Overrides, Select, SuitePath
 
 
 def time(
@@ -14,6 +14,7 @@ def time(
     select: Select = None,
     allow_plugins: AllowPlugins = False,
     force: Force = False,
+    no_cache: NoCache = False,
     as_json: AsJson = False,
 ) -> None:
     """Time the samplers of a suite that was run, in turns (A B C C B A), for speed-ups with intervals.
@@ -30,6 +31,7 @@ def time(
             select=select or (),
             allow_plugins=allow_plugins,
             force=force,
+            no_cache=no_cache,
             as_json=as_json,
         )
     )

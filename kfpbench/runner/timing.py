@@ -60,6 +60,7 @@ class Stopwatch:
     """
 
     def __init__(self, device: Any = "cpu") -> None:
+        self.device = device
         self.seconds: dict[str, float] = {}
         self._synchronise = synchroniser(device)
         self._running: str | None = None

@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from rich.console import Console
 
+from kfpbench.cache.use import keeping
 from kfpbench.data.dataset import Dataset
 from kfpbench.errors import ParameterError, StoreError, SuiteError
 from kfpbench.runner.materials import read_only
@@ -39,6 +40,7 @@ def score(
     value_range: str | None,
     resized: bool,
     out: Path | None,
+    no_cache: bool,
     as_json: bool,
 ) -> ScoreResult:
     """Measure the samples in ``path``; print a table, or JSON; write ``out``. Raises KfpbenchError."""
@@ -48,7 +50,7 @@ def score(
     split = _split(reference)
     stated = None if value_range is None else parse_range(value_range)
     block = data_block(data, overrides)
-    with console.status("reading") as status:
+    with console.status("reading") as status, keeping(not no_cache):
         dataset: Dataset = read_only(create("datasets", block).load())
         result = score_samples(
             read_samples(path, dataset, value_range=stated, resized=resized),

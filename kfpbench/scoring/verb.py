@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from kfpbench.cli_options import NoCache
+
 
 def score(
     path: Annotated[
@@ -42,6 +44,7 @@ def score(
         bool, typer.Option("--resize", help="Resize images of another size (bicubic, antialiased).")
     ] = False,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write .json, .csv or .parquet.")] = None,
+    no_cache: NoCache = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure anyone's samples with the metrics and intervals of a run, beside what held-out data would get."""
@@ -59,5 +62,6 @@ def score(
         value_range=value_range,
         resized=resize,
         out=out,
+        no_cache=no_cache,
         as_json=as_json,
     )

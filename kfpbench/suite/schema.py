@@ -128,6 +128,7 @@ class SuiteModel(Settings):
         None,
         description="Time the samplers in turns after the run; null: not then.",
     )
+    cache: bool = Field(True, description="Reuse results of earlier runs that cost much, and keep those of this one.")
     plugins: list[str] = []
     include: list[str] = []
     claim: ClaimBlock | None = Field(None, description="Makes the run answer the paper's sentence in a claim card.")
@@ -135,7 +136,18 @@ class SuiteModel(Settings):
 
 COMPONENT_FIELDS = {"data": "datasets", "score": "scores", "process": "processes"}
 COMPONENT_LISTS = {"samplers": "samplers", "spectrum": "spectrum", "metrics": "metrics"}
-NOT_AXES = ("schema_version", "name", "description", "repeats", "grid", "plugins", "include", "claim", "timing")
+NOT_AXES = (
+    "schema_version",
+    "name",
+    "description",
+    "repeats",
+    "grid",
+    "plugins",
+    "include",
+    "claim",
+    "timing",
+    "cache",
+)
 DYNAMICS = ("score", "process")  # of the reverse process; null for a reference problem, which has its own
 AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)
 NESTED_KEYS = {
