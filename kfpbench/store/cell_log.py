@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kfpbench.errors import StoreError
-from kfpbench.store.atomic import fsync_folder
+from kfpbench.errors import DiskFullError, StoreError
+from kfpbench.store.atomic import fsync_folder, full_disk_named
 from kfpbench.store.records import CellRecord
 
 _TAIL_BLOCK = 1 << 16
@@ -48,9 +48,13 @@ class CellLog:
     def append(self, record: CellRecord) -> None:
         """Add one line by a single write, then flush it to the disk (fsync).
 
-        A half-written last line is cut off first. Raises StoreError when the disk takes only a part of the
-        line; that part is cut off again.
+        A half-written last line is cut off first. Raises DiskFullError when the disk takes only a part of the
+        line, or none; that part is cut off again.
         """
+        with full_disk_named(self.path):
+            self._append(record)
+
+    def _append(self, record: CellRecord) -> None:
         line = record.to_json().encode("ascii") + b"\n"
         is_new = not self.path.exists()
         descriptor = self._open()
@@ -66,7 +70,7 @@ class CellLog:
                     if written < len(line):
                         os.ftruncate(descriptor, end)
                 if written < len(line):
-                    raise StoreError(
+                    raise DiskFullError(
                         f"only {written} of {len(line)} bytes of a cell record could be written",
                         remedy="Free disk space and run the suite again: finished cells are kept.",
                         where=str(self.path),

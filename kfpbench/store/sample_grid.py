@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ REFERENCE_COLOUR = (150, 158, 168)
 AXIS_COLOUR = (90, 98, 108)
 RULE_COLOUR = (232, 235, 239)
 MAX_POINTS = 4_000  # more would only cover each other
+_COLOURS = 128
 _OVERSAMPLE = 3  # dots are drawn larger and reduced, which smooths their edge
 
 
@@ -55,12 +57,19 @@ def sample_picture(
     elif dataset.dimension >= 2:
         under = dataset.test if reference is None else reference
         check_rows(under, dataset, "reference rows")
-        picture = scatter(samples, under, title=title)
+        picture = _few_colours(scatter(samples, under, title=title))
     else:
         return None
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=True)
+    picture.save(buffer, format="PNG", optimize=dataset.image_shape is not None)
     return buffer.getvalue()
+
+
+def _few_colours(picture: Image) -> Image:
+    """A drawing with a palette: half the file, and a fifth of the time that its compression takes."""
+    from PIL.Image import Dither, Quantize
+
+    return picture.quantize(_COLOURS, method=Quantize.FASTOCTREE, dither=Dither.NONE)
 
 
 def grid_layout(n: int, height: int, width: int) -> tuple[int, int, int]:
@@ -190,7 +199,7 @@ def _dots(canvas: Image, centres: NDArray[np.float64], colour: tuple[int, int, i
     r = radius * _OVERSAMPLE
     for x, y in (centres + 0.5) * _OVERSAMPLE:  # the centre of a pixel is half a pixel from its corner
         draw.ellipse([(x - r, y - r), (x + r, y + r)], fill=215)
-    canvas.paste(colour, (0, 0), mask.resize((CANVAS, CANVAS), Image.Resampling.BOX))
+    canvas.paste(colour, (0, 0), mask.reduce(_OVERSAMPLE))
 
 
 def _legend(draw: ImageDraw, entries: list[tuple[tuple[int, int, int], str]]) -> None:
@@ -208,6 +217,7 @@ def _fitting(draw: ImageDraw, text: str) -> str:
     return text
 
 
+@functools.cache
 def _font(size: int) -> FreeTypeFont | ImageFont:
     """Pillow's own scalable font, so that a picture is the same on every machine."""
     from PIL.ImageFont import load_default

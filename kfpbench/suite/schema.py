@@ -128,6 +128,9 @@ class SuiteModel(Settings):
         None,
         description="Time the samplers in turns after the run; null: not then.",
     )
+    isolate: bool = Field(
+        False, description="A process of its own for every cell: none can take the others down. Costs seconds a cell."
+    )
     plugins: list[str] = []
     include: list[str] = []
     claim: ClaimBlock | None = Field(None, description="Makes the run answer the paper's sentence in a claim card.")
@@ -135,7 +138,18 @@ class SuiteModel(Settings):
 
 COMPONENT_FIELDS = {"data": "datasets", "score": "scores", "process": "processes"}
 COMPONENT_LISTS = {"samplers": "samplers", "spectrum": "spectrum", "metrics": "metrics"}
-NOT_AXES = ("schema_version", "name", "description", "repeats", "grid", "plugins", "include", "claim", "timing")
+NOT_AXES = (
+    "schema_version",
+    "name",
+    "description",
+    "repeats",
+    "grid",
+    "plugins",
+    "include",
+    "claim",
+    "timing",
+    "isolate",
+)
 DYNAMICS = ("score", "process")  # of the reverse process; null for a reference problem, which has its own
 AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)
 NESTED_KEYS = {
