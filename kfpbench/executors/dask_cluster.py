@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,9 @@ class DaskExecutor:
         self._scheduler = scheduler
         self._workers = workers
 
-    def results(self, cells: Sequence[Cell], started: Callable[[Cell], None]) -> Iterator[tuple[Cell, CellResult]]:
+    def results(
+        self, cells: Sequence[Cell], started: Callable[[Cell], None]
+    ) -> Generator[tuple[Cell, CellResult], None, None]:
         """See `Executor`. A cell counts as started when it is handed to the cluster."""
         from distributed import as_completed
 
@@ -65,7 +67,7 @@ class DaskExecutor:
                 futures[future.key] = cell, future
                 started(cell)
             stack.callback(_cancel, client, [future for _, future in futures.values()])
-            for future in as_completed([future for _, future in futures.values()]):
+            for future in as_completed([future for _, future in futures.values()], loop=client.loop):
                 cell, _ = futures.pop(future.key)
                 yield cell, _result_of(future, cell, begun)
                 future.release()

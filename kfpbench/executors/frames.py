@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from kfpbench.store.json_values import dumps, loads
 
 _LENGTH = struct.Struct(">Q")
 
 
-def write_frame(stream: BinaryIO, content: dict[str, Any], blobs: Mapping[str, bytes] | None = None) -> None:
+def write_frame(stream: IO[bytes], content: dict[str, Any], blobs: Mapping[str, bytes] | None = None) -> None:
     """Write one message and flush it. ``blobs`` follow the JSON text, which names their lengths."""
     blobs = blobs or {}
     text = dumps({"content": content, "blobs": {name: len(blob) for name, blob in blobs.items()}}).encode("ascii")
@@ -22,7 +22,7 @@ def write_frame(stream: BinaryIO, content: dict[str, Any], blobs: Mapping[str, b
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, bytes]] | None:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, bytes]] | None:
     """The next message; None at the end of the stream, also where it ends within a message."""
     head = stream.read(_LENGTH.size)
     if len(head) < _LENGTH.size:

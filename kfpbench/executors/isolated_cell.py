@@ -117,7 +117,8 @@ class CellProcess:
             return self._process
         self._end()
         self._tail.clear()
-        self._inbox = inbox = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._inbox = inbox
         # its modules are found where this process finds them; -P: nothing in the present folder is taken for one
         path = os.pathsep.join(entry for entry in sys.path if entry)
         process = subprocess.Popen(
@@ -189,7 +190,7 @@ class _Watch:
 def _receive(stream: IO[bytes], inbox: queue.SimpleQueue[Any]) -> None:
     """Put every message into the inbox, and None at the end."""
     with suppress(OSError, ValueError, KfpbenchError):
-        while (message := read_frame(stream)) is not None:  # type: ignore[arg-type]
+        while (message := read_frame(stream)) is not None:
             inbox.put(message)
     inbox.put(None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,9 @@ class ProcessExecutor:
         self._setting = setting
         self._workers = workers
 
-    def results(self, cells: Sequence[Cell], started: Callable[[Cell], None]) -> Iterator[tuple[Cell, CellResult]]:
+    def results(
+        self, cells: Sequence[Cell], started: Callable[[Cell], None]
+    ) -> Generator[tuple[Cell, CellResult], None, None]:
         """See `Executor`."""
         waiting = deque(cells)
         events: queue.SimpleQueue[Any] = queue.SimpleQueue()

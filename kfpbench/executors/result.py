@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,7 +21,9 @@ class CellResult:
 class Executor(Protocol):
     """Computes cells."""
 
-    def results(self, cells: Sequence[Cell], started: Callable[[Cell], None]) -> Iterator[tuple[Cell, CellResult]]:
+    def results(
+        self, cells: Sequence[Cell], started: Callable[[Cell], None]
+    ) -> Generator[tuple[Cell, CellResult], None, None]:
         """Every cell once with its result, as they finish; ``started`` is told when one begins.
 
         All of it happens in the thread that iterates. Closing the iterator ends what runs: those cells count as not

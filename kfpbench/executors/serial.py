@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from kfpbench.executors.result import CellResult
 from kfpbench.runner.run_cell import CellHook, run_cell
@@ -17,7 +17,9 @@ class SerialExecutor:
         self._folder = folder
         self._around = around
 
-    def results(self, cells: Sequence[Cell], started: Callable[[Cell], None]) -> Iterator[tuple[Cell, CellResult]]:
+    def results(
+        self, cells: Sequence[Cell], started: Callable[[Cell], None]
+    ) -> Generator[tuple[Cell, CellResult], None, None]:
         """See `Executor`."""
         from kfpbench.runner.materials import Materials
 

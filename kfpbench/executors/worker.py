@@ -9,14 +9,13 @@ from __future__ import annotations
 import faulthandler
 import os
 import queue
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from kfpbench.errors import CapabilityError, DiskFullError
 from kfpbench.executors.frames import read_frame, write_frame
@@ -74,7 +73,7 @@ def compute(cell: Cell, materials: Any, *, shared: bool) -> tuple[CellRecord, di
     return (_marked(record) if shared else record), files
 
 
-def _take_streams() -> tuple[BinaryIO, BinaryIO]:
+def _take_streams() -> tuple[IO[bytes], IO[bytes]]:
     """Standard input and output for messages alone: what a plugin prints goes to standard error."""
     inbox, outbox = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -84,7 +83,7 @@ def _take_streams() -> tuple[BinaryIO, BinaryIO]:
     return inbox, outbox
 
 
-def _listen(inbox: BinaryIO, messages: queue.SimpleQueue[Any]) -> None:
+def _listen(inbox: IO[bytes], messages: queue.SimpleQueue[Any]) -> None:
     """Pass messages on; end the process when the input ends, whatever the main thread does."""
     while (message := read_frame(inbox)) is not None:
         messages.put(message)
@@ -165,4 +164,4 @@ def _offer_to_the_oom_killer() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -44,6 +44,7 @@ class CellLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._last: tuple[str, LogContent] | None = None  # the latest reading, by the digest of all bytes
 
     def append(self, record: CellRecord) -> None:
         """Add one line by a single write, then flush it to the disk (fsync).
@@ -96,11 +97,14 @@ class CellLog:
             ) from error
 
     def read(self) -> LogContent:
-        """Read every record; no file reads as no record. Cost: one pass over the file.
+        """Read every record; no file reads as no record. Cost: one pass over the file, for one state of it once.
 
         Raises StoreError with the line number for a whole line that is not a record.
         """
         content = self._bytes()
+        state = hashlib.sha256(content).hexdigest()
+        if self._last is not None and self._last[0] == state:
+            return self._last[1]
         end = content.rfind(b"\n") + 1
         records = []
         for number, line in enumerate(content[:end].split(b"\n")[:-1], start=1):
@@ -112,7 +116,9 @@ class CellLog:
                     remedy=f"Restore the file, or delete line {number}: its cell will run again.",
                     where=f"{self.path}:{number}",
                 ) from error
-        return LogContent(tuple(records), len(content) - end, hashlib.sha256(content[:end]).hexdigest())
+        found = LogContent(tuple(records), len(content) - end, hashlib.sha256(content[:end]).hexdigest())
+        self._last = state, found
+        return found
 
     def digest(self) -> str:
         """The sha256 of the whole lines, without parsing them."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from kfpbench.errors import StoreError
 
+_PLAIN = frozenset({str, int, bool, type(None)})
 _NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -25,10 +26,13 @@ def plain(value: Any, where: str = "value") -> Any:
     Arrays, tensors and their scalars become lists and numbers, tuples lists, paths and enumeration members
     text and values. Raises StoreError, naming the place in ``where``, for anything else.
     """
+    kind = type(value)
+    if kind in _PLAIN:  # nearly all of what a record holds
+        return value
+    if kind is float:
+        return math.nan if value != value else value
     if isinstance(value, Enum):
         return plain(value.value, where)
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, dict):
         return {_key(key, where): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -57,6 +61,8 @@ def plain(value: Any, where: str = "value") -> Any:
 
 
 def _key(key: Any, where: str) -> str:
+    if type(key) is str:
+        return key
     if isinstance(key, Enum):
         key = key.value
     if isinstance(key, str):
@@ -86,6 +92,8 @@ def _refuse_constant(name: str) -> float:
 
 
 def _tag(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": str(value)}
     if isinstance(value, complex):
