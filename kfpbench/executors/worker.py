@@ -45,6 +45,9 @@ def main() -> None:
     except Exception as error:  # a plugin may fail in any way; the run is told, and ends
         write_frame(outbox, {"refused": f"{type(error).__name__}: {error}"})
         return
+    # imported before the first cell begins: they are no cell's time or memory
+    import kfpbench.runner.sample_cell
+    import kfpbench.runner.spectrum_cell  # noqa: F401
     from kfpbench.runner.materials import Materials
 
     materials = Materials()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kfpbench.errors import DiskFullError, ParameterError
 from kfpbench.executors.options import ExecutorOptions
+from kfpbench.runner.finished_run import CONCLUDED, finished_records
 from kfpbench.runner.open_run import open_run
 from kfpbench.runner.run_cell import CellHook
 from kfpbench.store.records import CellRecord, utc_now
@@ -104,6 +105,11 @@ def run(
     options = replace(options, isolate=options.isolate or suite.model.isolate)
     where = options.choose(cells, path, around)
     with run_lock(path) if path.is_dir() or not path.exists() else nullcontext():
+        done = None if force else finished_records(path, suite, cells, retry_failed)
+        if done is not None:
+            if progress:
+                progress.begin(len(cells), len(cells))
+            return _result(RunFolder(path).report_path, done, cells)
         folder = open_run(path, suite, command, started, force, [*notes, *options.notes])
         folder.remove_leftovers()
         finished = {} if force else {record.cell: record for record in folder.records()}
@@ -121,8 +127,12 @@ def run(
             _conclude(folder, interrupted=True)
             raise
         records, report, claim = _conclude(folder, interrupted=False)
+    return _result(report, records, cells, claim)
+
+
+def _result(report: Path, records: list[CellRecord], cells: Sequence[Cell], claim: Card | None = None) -> RunResult:
     chosen = {cell.id for cell in cells}
-    return RunResult(folder.path, report, [record for record in records if record.cell in chosen], claim)
+    return RunResult(report.parent, report, [record for record in records if record.cell in chosen], claim)
 
 
 def _compare_in_turns(suite: Suite, folder: RunFolder, select: Sequence[str], force: bool) -> None:
@@ -144,6 +154,8 @@ def _conclude(folder: RunFolder, *, interrupted: bool) -> tuple[list[CellRecord]
     folder.write_results()
     claim = _write_claim(folder, records)
     report = _write_report(folder, records)
+    if not interrupted:
+        folder.write_manifest({**folder.read_manifest(), CONCLUDED: folder.log.digest()})
     _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
     return records, report, claim
 

@@ -20,7 +20,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_keeps_its_cells(tmp_path: Path, 
     # the kernel writes a part of the line that goes beyond the limit, as a full disk does
     resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, before[1]))
     try:
-        with pytest.raises(DiskFullError, match="Free (some )?disk space"):
+        with pytest.raises(DiskFullError, match=r"Free (some )?disk space"):
             run(bench.suite, out=tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -52,8 +52,9 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> No
 def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     holder = _holder(tmp_path)
     holder.kill()
+    os.waitid(os.P_PID, holder.pid, os.WEXITED | os.WNOWAIT)  # dead, and not yet waited for
     assert (tmp_path / LOCK_NAME).exists()
-    with run_lock(tmp_path):  # before the dead process has been waited for, too
+    with run_lock(tmp_path):
         assert json.loads((tmp_path / LOCK_NAME).read_bytes())["pid"] == os.getpid()
     holder.wait()
     holder.communicate()
