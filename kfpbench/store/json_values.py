@@ -82,7 +82,11 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 def loads(text: str | bytes) -> Any:
     """The value that `dumps` wrote. Raises StoreError for text that is not strict JSON."""
     try:
-        return _untag(json.loads(text, parse_constant=_refuse_constant))
+        value = json.loads(text, parse_constant=_refuse_constant)
+        # a tag is a key that begins with $, which may also be written as an escape
+        content = text.encode("utf-8", "replace") if isinstance(text, str) else text
+        tagged = b"$" in content or b"\\u0024" in content
+        return _untag(value) if tagged else value
     except (ValueError, TypeError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
         raise StoreError(f"not strict JSON: {error}") from error
 

@@ -162,8 +162,10 @@ def scatter(
         notes.append(f"{lost} of {len(samples)} samples outside the frame")
     below = (CANVAS - MARGIN_RIGHT, CANVAS - 14)
     draw.text(below, "; ".join(notes), fill=AXIS_COLOUR, font=_font(13), anchor="rm")
-    canvas = _dots(canvas, frame.pixels(reference[shown][:MAX_POINTS]), REFERENCE_COLOUR, radius)
-    return _dots(canvas, frame.pixels(samples[inside][:MAX_POINTS]), SAMPLE_COLOUR, radius)
+    pixels = np.array(canvas)
+    _dots(pixels, frame.pixels(reference[shown][:MAX_POINTS]), REFERENCE_COLOUR, radius)
+    _dots(pixels, frame.pixels(samples[inside][:MAX_POINTS]), SAMPLE_COLOUR, radius)
+    return Image.fromarray(pixels)
 
 
 def ticks(low: float, high: float, most: int = 7) -> list[float]:
@@ -188,37 +190,33 @@ def _axes(draw: ImageDraw, frame: Frame) -> None:
     draw.rectangle([(MARGIN_LEFT, MARGIN_TOP), (right, bottom)], outline=AXIS_COLOUR)
 
 
-def _dots(canvas: Image, centres: NDArray[np.float64], colour: tuple[int, int, int], radius: float) -> Image:
-    """The canvas with smooth, slightly transparent dots: dots of one call do not add up, the layer is laid over.
+def _dots(pixels: NDArray[np.uint8], centres: NDArray[np.float64], colour: tuple[int, int, int], radius: float) -> None:
+    """Draw smooth, slightly transparent dots: dots of one call do not add up, the layer is laid over the picture.
 
-    Cost O(n) in the dots, not in the pixels of the canvas.
+    Cost O(n) in the dots, not in the pixels (CANVAS, CANVAS, 3).
     """
-    from PIL import Image
-
     if len(centres) == 0:
-        return canvas
+        return
     reach = math.ceil(radius) + 1
     corner = np.floor(centres).astype(int)  # the pixel of the centre
     offsets = np.arange(-reach, reach + 1)
     # subpixels of the pixels around, relative to the centre of the dot; the centre of a pixel is half a pixel from its
     # corner
     fine = (np.arange(_OVERSAMPLE) + 0.5) / _OVERSAMPLE
-    place = (offsets[:, None] + fine).ravel()  # (k f,)
-    away = place[None, None, :] - (centres + 0.5 - corner)[:, :, None]  # (n, 2, k f)
+    points = (offsets[:, None] + fine).ravel()  # (k f,)
+    away = points[None, None, :] - (centres + 0.5 - corner)[:, :, None]  # (n, 2, k f)
     within = away[:, 1, :, None] ** 2 + away[:, 0, None, :] ** 2 <= radius**2  # (n, k f, k f): rows are y
     k = len(offsets)
     cover = within.reshape(-1, k, _OVERSAMPLE, k, _OVERSAMPLE).mean(axis=(2, 4))  # (n, k, k)
     rows = corner[:, 1, None, None] + offsets[:, None]
     columns = corner[:, 0, None, None] + offsets[None, :]
-    rows, columns = np.broadcast_arrays(rows, columns)
-    layer = np.zeros((CANVAS, CANVAS))
-    known = (rows >= 0) & (rows < CANVAS) & (columns >= 0) & (columns < CANVAS)
-    np.maximum.at(layer, (rows[known], columns[known]), cover[known])
-    pixels = np.array(canvas)
-    touched = layer > 0
-    share = (layer[touched] * _OPACITY)[:, None]
-    pixels[touched] = np.rint((1 - share) * pixels[touched] + share * np.array(colour)).astype(np.uint8)
-    return Image.fromarray(pixels)
+    known = (cover > 0) & (rows >= 0) & (rows < CANVAS) & (columns >= 0) & (columns < CANVAS)
+    place, which = np.unique((rows * CANVAS + columns)[known], return_inverse=True)
+    layer = np.zeros(len(place))
+    np.maximum.at(layer, which, cover[known])
+    share = (layer * _OPACITY)[:, None]
+    flat = pixels.reshape(-1, 3)
+    flat[place] = np.rint((1 - share) * flat[place] + share * np.array(colour))
 
 
 def _legend(draw: ImageDraw, entries: list[tuple[tuple[int, int, int], str]]) -> None:
