@@ -44,3 +44,17 @@ Debug = Annotated[bool, typer.Option("--pdb", help="Open the debugger where a ce
 Profile = Annotated[
     bool, typer.Option("--profile", help="Write a profile of every cell into the run folder; cells run slower.")
 ]
+ExecutorName = Annotated[
+    str,
+    typer.Option("--executor", metavar="NAME", help="Where cells run: serial, processes or dask; see docs/scaling.md."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", metavar="N", help="Processes, or workers of a local Dask cluster.")
+]
+Scheduler = Annotated[
+    str | None, typer.Option("--scheduler", metavar="ADDRESS", help="Dask scheduler, such as tcp://head:8786.")
+]
+Isolate = Annotated[bool, typer.Option("--isolate", help="A process of its own for every cell.")]
+ShareDevice = Annotated[
+    bool, typer.Option("--share-device", help="Several cells at once on one device; their times are marked as loaded.")
+]

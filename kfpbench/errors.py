@@ -88,3 +88,11 @@ class CellTimeout(KfpbenchError):
 
 class StoreError(KfpbenchError):
     """A run folder is unreadable, inconsistent or of a newer schema."""
+
+
+class DiskFullError(StoreError):
+    """The disk, or the user's share of it, is full; what was finished before is kept."""
+
+
+class BusyError(StoreError):
+    """Another process is writing into that run folder."""

@@ -192,6 +192,13 @@ def load_plugin_file(path: Path) -> None:
                 sys.modules[module_name] = earlier_module
 
 
+def local_plugin_files() -> list[Path]:
+    """The local plugin files that are loaded, in the order of their loading; not what a notebook has registered."""
+    return [
+        Path(origin) for origin in dict.fromkeys(entry.origin for entry in _local.values()) if origin.endswith(".py")
+    ]
+
+
 def _closest(name: str, candidates: object) -> str | None:
     matches = difflib.get_close_matches(str(name), list(candidates), n=1, cutoff=0.5)  # type: ignore[call-overload]
     return f"Did you mean {matches[0]!r}?" if matches else None

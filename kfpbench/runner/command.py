@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,12 @@ import typer
 from rich.console import Console
 
 from kfpbench.cache.summary import cache_line
-from kfpbench.runner.execute import RUNS, CellHook, RunResult
+from kfpbench.executors.options import ExecutorOptions
+from kfpbench.runner.execute import RUNS, RunResult
 from kfpbench.runner.execute import run as execute
 from kfpbench.runner.logs import logging_to
 from kfpbench.runner.progress import LiveProgress, PlainProgress
+from kfpbench.runner.run_cell import CellHook
 from kfpbench.runner.summary import result_as_json
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class RunOptions:
     log_file: Path | None = None
     debug: bool = False
     profile: bool = False
+    executor: ExecutorOptions = field(default_factory=ExecutorOptions)
 
 
 def run_suite(file: Path, options: RunOptions, *, spectra_only: bool = False) -> int:
@@ -93,6 +96,7 @@ def _run_cells(
                 command=command,
                 around=hooks,
                 notes=notes,
+                executor=options.executor,
             )
         except KeyboardInterrupt:
             return None

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import logging
-import time
-import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Mapping, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from kfpbench.cache.use import journal, keeping
-from kfpbench.errors import BudgetError, CapabilityError, CellTimeout, ParameterError, StoreError
-from kfpbench.runner.budget import check_memory, time_budget
+from kfpbench.cache.use import keeping
+from kfpbench.errors import DiskFullError, ParameterError
+from kfpbench.executors.options import ExecutorOptions
+from kfpbench.runner.finished_run import CONCLUDED, finished_records
 from kfpbench.runner.open_run import open_run
-from kfpbench.store.records import CellRecord, Status, utc_now
+from kfpbench.runner.run_cell import CellHook
+from kfpbench.store.records import CellRecord, utc_now
 from kfpbench.store.run_folder import RunFolder, load_run
+from kfpbench.store.run_lock import run_lock
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.load import Suite, load_suite, suite_from_mapping
 from kfpbench.suite.select import select_cells
@@ -25,16 +26,10 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from kfpbench.claim.card import Card
-    from kfpbench.runner.materials import Materials
-    from kfpbench.runner.sample_cell import Outcome
+    from kfpbench.executors.result import Executor
 
 RUNS = Path("reports") / "runs"  # default parent of run folders
-_GIB = 2**30
 _log = logging.getLogger(__name__)
-
-# Entered around the work of a cell, where its failures have not been caught yet: for a debugger, or a profiler. Takes
-# the cell and its Outcome, to whose details it may add.
-CellHook = Callable[[Cell, Any], AbstractContextManager[None]]
 
 
 class Progress(Protocol):
@@ -87,15 +82,20 @@ def run(
     command: Sequence[str] = (),
     around: Sequence[CellHook] = (),
     notes: Sequence[str] = (),
+    executor: str | ExecutorOptions = "serial",
 ) -> RunResult:
     """Run a suite and write its folder: manifest, cells.jsonl, results.parquet, samples, report.html.
 
     A folder that holds an earlier run is continued: its finished cells are not run again, failed and timed-out ones
     only with ``retry_failed``, all with ``force``, which reads nothing from the cache either. ``cache`` False keeps and
     reads nothing there; by default the suite's `cache` decides. ``select`` runs a part of the plan. ``around`` are
-    hooks that every cell runs inside, outermost first; ``notes`` are kept in the manifest. Raises SuiteError before
-    anything runs when the suite is not valid, StoreError for a folder that holds something else, ParameterError for
-    overrides of a suite that is loaded already. Lets a KeyboardInterrupt through, after writing results and report.
+    hooks that every cell runs inside, outermost first (with the serial executor alone); ``notes`` are kept in the
+    manifest. ``executor`` says where the cells run (see `kfpbench.executors`).
+
+    Raises SuiteError before anything runs when the suite is not valid, StoreError for a folder that holds something
+    else, BusyError where another process runs in it, DiskFullError with all finished cells kept, ParameterError for
+    overrides of a suite that is loaded already, and for hooks elsewhere than in this process. Lets a KeyboardInterrupt
+    through, after writing results and report.
     """
     if isinstance(suite, Suite) and overrides:
         raise ParameterError("overrides of a suite that is loaded already", got=list(overrides), remedy="Load it anew.")
@@ -106,35 +106,67 @@ def run(
     cells = select_cells(suite.cells, select) if select else list(suite.cells)
     started = utc_now()
     path = Path(out) if out is not None else RUNS / suite.model.name
-    folder = open_run(path, suite, command, started, force, notes)
-    finished = {} if force else {record.cell: record for record in folder.records()}
-    _rename(suite.cells, finished, folder)
-    todo = [cell for cell in cells if _is_due(finished.get(cell.id), retry_failed)]
-    _log.info("run %s into %s: %d cells, %d to do", suite.model.name, folder.path, len(cells), len(todo))
-    if progress:
-        progress.begin(len(cells), len(cells) - len(todo))
-    interrupted = True
-    try:
-        with keeping(suite.model.cache if cache is None else cache, refresh=force):
-            _run_cells(todo, folder, progress, around)
-            if suite.model.claim is not None:
-                from kfpbench.claim.take_turns import take_turns
+    options = ExecutorOptions(executor) if isinstance(executor, str) else executor
+    options = replace(options, isolate=options.isolate or suite.model.isolate)
+    where = options.choose(cells, path, around)
+    with run_lock(path) if path.is_dir() or not path.exists() else nullcontext():
+        done = None if force else finished_records(path, suite, cells, retry_failed)
+        if done is not None:
+            if progress:
+                progress.begin(len(cells), len(cells))
+            return _result(RunFolder(path).report_path, done, cells, None, started)
+        folder = open_run(path, suite, command, started, force, [*notes, *options.notes])
+        folder.remove_leftovers()
+        finished = {} if force else {record.cell: record for record in folder.records()}
+        _rename(suite.cells, finished, folder)
+        todo = [cell for cell in cells if _is_due(finished.get(cell.id), retry_failed)]
+        _log.info("run %s into %s: %d cells, %d to do", suite.model.name, folder.path, len(cells), len(todo))
+        if progress:
+            progress.begin(len(cells), len(cells) - len(todo))
+        try:
+            with keeping(suite.model.cache if cache is None else cache, refresh=force):
+                _run_cells(todo, folder, progress, where)
+                _compare_in_turns(suite, folder, select, force)
+        except DiskFullError:
+            raise  # there is no room for a report either
+        except BaseException:
+            _conclude(folder, interrupted=True)
+            raise
+        records, report, claim = _conclude(folder, interrupted=False)
+    return _result(report, records, cells, claim, started)
 
-                take_turns(folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force)
-            if suite.model.timing is not None:
-                from kfpbench.runner.time_suite import time_suite
 
-                time_suite(suite, folder.path, select=select, force=force, say=_log.info)
-        interrupted = False
-    finally:
-        folder.write_manifest({**folder.read_manifest(), "finished": utc_now(), "interrupted": interrupted})
-        records = folder.records()
-        folder.write_results()
-        claim = _write_claim(folder, records)
-        report = _write_report(folder, records)
-        _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
+def _result(
+    report: Path, records: list[CellRecord], cells: Sequence[Cell], claim: Card | None, started: str
+) -> RunResult:
     chosen = {cell.id for cell in cells}
-    return RunResult(folder.path, report, [record for record in records if record.cell in chosen], claim, started)
+    kept = [record for record in records if record.cell in chosen]
+    return RunResult(report.parent, report, kept, claim, started)
+
+
+def _compare_in_turns(suite: Suite, folder: RunFolder, select: Sequence[str], force: bool) -> None:
+    """What the claim and `timing:` ask for after the cells, in this process."""
+    if suite.model.claim is not None:
+        from kfpbench.claim.take_turns import take_turns
+
+        take_turns(folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force)
+    if suite.model.timing is not None:
+        from kfpbench.runner.time_suite import time_suite
+
+        time_suite(suite, folder.path, select=select, force=force, say=_log.info)
+
+
+def _conclude(folder: RunFolder, *, interrupted: bool) -> tuple[list[CellRecord], Path, Card | None]:
+    """Write what is made from the records: table, claim card, report."""
+    folder.write_manifest({**folder.read_manifest(), "finished": utc_now(), "interrupted": interrupted})
+    records = folder.records()
+    folder.write_results()
+    claim = _write_claim(folder, records)
+    report = _write_report(folder, records)
+    if not interrupted:
+        folder.write_manifest({**folder.read_manifest(), CONCLUDED: folder.log.digest()})
+    _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
+    return records, report, claim
 
 
 def _write_claim(folder: RunFolder, records: list[CellRecord]) -> Card | None:
@@ -164,19 +196,23 @@ def _is_due(record: CellRecord | None, retry_failed: bool) -> bool:
     return record is None or (retry_failed and record.status in ("failed", "timeout"))
 
 
-def _run_cells(cells: list[Cell], folder: RunFolder, progress: Progress | None, around: Sequence[CellHook]) -> None:
-    from kfpbench.runner.materials import Materials
+def _run_cells(cells: list[Cell], folder: RunFolder, progress: Progress | None, executor: Executor) -> None:
+    """Record each cell as it finishes: this process alone writes into the folder."""
 
-    materials = Materials()
-    for cell in cells:
+    def started(cell: Cell) -> None:
         if progress:
             progress.started(cell)
         _log.info("cell %s (%s, repeat %d) begins", cell.id, cell.label, cell.repeat)
-        record = run_cell(cell, materials, folder, around)
-        folder.append(record)
-        _log_record(record)
-        if progress:
-            progress.finished(cell, record)
+
+    if not cells:
+        return
+    with closing(executor.results(cells, started)) as results:
+        for cell, result in results:
+            folder.save_files(result.files)
+            folder.append(result.record)
+            _log_record(result.record)
+            if progress:
+                progress.finished(cell, result.record)
 
 
 def _log_record(record: CellRecord) -> None:
@@ -186,92 +222,3 @@ def _log_record(record: CellRecord) -> None:
     _log.log(level, "cell %s %s in %.3f s (%s)%s", record.cell, record.status, record.seconds, phases, reason)
     if record.traceback:
         _log.debug("cell %s: %s", record.cell, record.traceback)
-
-
-def run_cell(cell: Cell, materials: Materials, folder: RunFolder, around: Sequence[CellHook] = ()) -> CellRecord:
-    """Run one cell within its budget and return its record; its samples are on the disk.
-
-    Never raises for what happens inside the cell: that becomes its status and reason.
-    """
-    from kfpbench.runner.sample_cell import Outcome
-
-    outcome = Outcome()
-    status: Status = "ok"
-    reason = trace = ""
-    files: dict[str, str] = {}
-    started, begin = utc_now(), time.perf_counter()
-    try:
-        with ExitStack() as hooks:
-            kept = hooks.enter_context(journal())
-            hooks.callback(lambda: outcome.details.update({"cache": kept.as_plain()} if kept.as_plain() else {}))
-            for hook in around:
-                hooks.enter_context(hook(cell, outcome))
-            files = _work(cell, materials, folder, outcome)
-    except (CapabilityError, BudgetError) as error:
-        status, reason = "skipped", str(error)
-    except CellTimeout as error:
-        status, reason = "timeout", str(error)
-    except (Exception, SystemExit) as error:  # a cell may fail in any way, plugins above all; the others go on
-        status, reason = "failed", f"{type(error).__name__}: {error}"
-        trace = traceback.format_exc()
-    record = CellRecord(
-        cell=cell.id,
-        index=cell.index,
-        label=cell.label,
-        kind=cell.kind,
-        status=status,
-        reason=reason or ("" if status == "ok" else "no reason was given"),
-        started=started,
-        finished=utc_now(),
-        seconds=time.perf_counter() - begin,
-        axes=cell.axes,
-        spec=cell.spec,
-        seed=cell.seed,
-        repeat=cell.repeat,
-        phases=outcome.phases,
-        files=files,
-        device=outcome.device,
-        backend=_backend(cell),
-        traceback=trace,
-    )
-    measured = outcome.measurements if status == "ok" else []
-    try:
-        return replace(record, measurements=measured, details=outcome.details)
-    except StoreError as error:  # a component measured or described what cannot be stored, or one metric twice
-        if status != "ok":
-            return record
-        reason, trace = f"{type(error).__name__}: {error}", traceback.format_exc()
-        return replace(record, status="failed", reason=reason, files={}, traceback=trace)
-
-
-def _work(cell: Cell, materials: Materials, folder: RunFolder, outcome: Outcome) -> dict[str, str]:
-    """Check the budget, run the cell within it, and save what it drew. Returns its files by kind."""
-    from kfpbench.runner.materials import predict_memory
-    from kfpbench.runner.sample_cell import run_sample_cell
-    from kfpbench.runner.spectrum_cell import run_spectrum_cell
-
-    budget = cell.spec["budget"]
-    files: dict[str, str] = {}
-    limit = budget["memory_gib"]
-    if limit is not None:
-        check_memory(predict_memory(cell), int(limit * _GIB), f"cell {cell.label}")
-    with time_budget(budget["seconds"], f"cell {cell.label}") as deadline:
-        if cell.kind == "sample":
-            run_sample_cell(cell, materials, deadline, outcome)
-        else:
-            run_spectrum_cell(cell, materials, outcome)
-    if outcome.samples is not None:
-        files = folder.save_samples(
-            cell.id, outcome.samples, materials.dataset(cell.spec), reference=outcome.reference, title=cell.label
-        )
-    if outcome.nearest is not None:
-        files |= folder.save_nearest(cell.id, outcome.nearest)
-    if outcome.functions is not None:
-        files |= folder.save_eigenfunctions(cell.id, outcome.functions)
-    return files
-
-
-def _backend(cell: Cell) -> str:
-    block = cell.spec.get("sampler") or cell.spec.get("spectrum") or {}
-    backend = block.get("backend")  # a plugin's own parameter may have that name
-    return str(backend.get("name", "")) if isinstance(backend, dict) else ""

@@ -140,13 +140,38 @@ def available_bytes(device: Any = "cpu") -> int | None:
     return min(found) if found else None
 
 
+def total_bytes(device: Any = "cpu") -> int | None:
+    """Bytes that there are, free or not: of the CUDA device, or on Linux the smaller of the machine's memory with its
+    swap space and the limit of the process's control group. None where nothing tells.
+    """
+    if str(device).partition(":")[0] == "cuda":
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[1])
+    memory = _machine("MemTotal")
+    found = [value for value in (memory and memory + (_machine("SwapTotal") or 0), _group_limit()) if value]
+    return min(found) if found else None
+
+
 def _machine_available() -> int | None:
+    return _machine("MemAvailable")
+
+
+def _machine(name: str) -> int | None:
+    """A field of /proc/meminfo in bytes."""
     try:
         lines = _MEMINFO.read_text().splitlines()
     except OSError:
         return None
-    kibibytes = next((int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
+    kibibytes = next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)
     return None if kibibytes is None else kibibytes * 1024
+
+
+def _group_limit() -> int | None:
+    try:
+        return int((_GROUP / "memory.max").read_text())
+    except (OSError, ValueError):  # no such group, or "max": no limit
+        return None
 
 
 def _group_available() -> int | None:

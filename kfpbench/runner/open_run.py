@@ -44,7 +44,7 @@ def open_run(
         "command": list(command),
         "environment": describe_environment(device),
         "plugins": suite.plugins,
-        "score_files": _score_files(suite.cells),
+        "score_files": score_files(suite.cells),
         "started": started,
         "notes": [*([loaded] if loaded else []), *notes],
     }
@@ -89,7 +89,7 @@ def open_run(
     return RunFolder.create(path, manifest)
 
 
-def _score_files(cells: Sequence[Cell]) -> dict[str, str | None]:
+def score_files(cells: Sequence[Cell]) -> dict[str, str | None]:
     """What each score of the plan reads from files: the ``fingerprint`` of those that have one, by canonical block."""
     from kfpbench.suite.components import create
 

@@ -9,16 +9,21 @@ from kfpbench.cli_options import (
     AsJson,
     Debug,
     DryRun,
+    ExecutorName,
     Force,
+    Isolate,
     LogFile,
     NoCache,
     Out,
     Overrides,
     Profile,
     RetryFailed,
+    Scheduler,
     Select,
+    ShareDevice,
     SuitePath,
     Verbose,
+    Workers,
 )
 
 
@@ -37,8 +42,14 @@ def run(
     log_file: LogFile = None,
     debug: Debug = False,
     profile: Profile = False,
+    executor: ExecutorName = "serial",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    isolate: Isolate = False,
+    share_device: ShareDevice = False,
 ) -> None:
     """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
+    from kfpbench.executors.options import ExecutorOptions
     from kfpbench.runner.command import RunOptions, run_suite
 
     options = RunOptions(
@@ -55,6 +66,7 @@ def run(
         log_file=log_file,
         debug=debug,
         profile=profile,
+        executor=ExecutorOptions(executor, workers, scheduler, isolate, share_device),
     )
     raise typer.Exit(run_suite(suite, options))
 
@@ -74,10 +86,16 @@ def spectrum(
     log_file: LogFile = None,
     debug: Debug = False,
     profile: Profile = False,
+    executor: ExecutorName = "serial",
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    isolate: Isolate = False,
+    share_device: ShareDevice = False,
 ) -> None:
     """Run only the spectrum cells of a suite: print their eigenvalues, and plot them with their eigenfunctions into the
     report. Exit codes as of run.
     """
+    from kfpbench.executors.options import ExecutorOptions
     from kfpbench.runner.command import RunOptions, run_suite
 
     options = RunOptions(
@@ -94,5 +112,6 @@ def spectrum(
         log_file=log_file,
         debug=debug,
         profile=profile,
+        executor=ExecutorOptions(executor, workers, scheduler, isolate, share_device),
     )
     raise typer.Exit(run_suite(suite, options, spectra_only=True))

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from kfpbench.errors import DiskFullError
+
+_FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+_TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 @contextmanager
@@ -14,20 +21,58 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ``path``.
 
     After an error the temporary file is removed and ``path`` is as it was. Two writers do not share a
-    temporary file.
+    temporary file. Raises DiskFullError where there is no room.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        yield temporary
-        descriptor = os.open(temporary, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        os.replace(temporary, path)
+        with full_disk_named(path):
+            yield temporary
+            _make_durable(temporary)
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)  # there only when something went wrong
     fsync_folder(path.parent)
+
+
+def _make_durable(temporary: Path) -> None:
+    descriptor = os.open(temporary, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Turn the operating system's errors for a full disk, quota or file limit into a DiskFullError that says what to
+    do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DiskFullError(
+            f"there is no room for the file: {error.strerror}",
+            remedy="Free some disk space and run the same command again: finished cells are kept.",
+            where=str(path),
+        ) from error
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files that killed writers left in a folder; returns their number.
+
+    Call it only where no other process writes into the folder.
+    """
+    found = [path for path in folder.iterdir() if is_leftover(path.name)] if folder.is_dir() else []
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+def is_leftover(name: str) -> bool:
+    """Whether a file of that name is one that `atomic_path` has not finished."""
+    return _TEMPORARY.fullmatch(name) is not None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

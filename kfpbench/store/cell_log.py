@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kfpbench.errors import StoreError
-from kfpbench.store.atomic import fsync_folder
+from kfpbench.errors import DiskFullError, StoreError
+from kfpbench.store.atomic import fsync_folder, full_disk_named
 from kfpbench.store.records import CellRecord
 
 _TAIL_BLOCK = 1 << 16
@@ -44,13 +44,18 @@ class CellLog:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._last: tuple[str, LogContent] | None = None  # the latest reading, by the digest of all bytes
 
     def append(self, record: CellRecord) -> None:
         """Add one line by a single write, then flush it to the disk (fsync).
 
-        A half-written last line is cut off first. Raises StoreError when the disk takes only a part of the
-        line; that part is cut off again.
+        A half-written last line is cut off first. Raises DiskFullError when the disk takes only a part of the
+        line, or none; that part is cut off again.
         """
+        with full_disk_named(self.path):
+            self._append(record)
+
+    def _append(self, record: CellRecord) -> None:
         line = record.to_json().encode("ascii") + b"\n"
         is_new = not self.path.exists()
         descriptor = self._open()
@@ -66,7 +71,7 @@ class CellLog:
                     if written < len(line):
                         os.ftruncate(descriptor, end)
                 if written < len(line):
-                    raise StoreError(
+                    raise DiskFullError(
                         f"only {written} of {len(line)} bytes of a cell record could be written",
                         remedy="Free disk space and run the suite again: finished cells are kept.",
                         where=str(self.path),
@@ -92,11 +97,14 @@ class CellLog:
             ) from error
 
     def read(self) -> LogContent:
-        """Read every record; no file reads as no record. Cost: one pass over the file.
+        """Read every record; no file reads as no record. Cost: one pass over the file, for one state of it once.
 
         Raises StoreError with the line number for a whole line that is not a record.
         """
         content = self._bytes()
+        state = hashlib.sha256(content).hexdigest()
+        if self._last is not None and self._last[0] == state:
+            return self._last[1]
         end = content.rfind(b"\n") + 1
         records = []
         for number, line in enumerate(content[:end].split(b"\n")[:-1], start=1):
@@ -108,7 +116,9 @@ class CellLog:
                     remedy=f"Restore the file, or delete line {number}: its cell will run again.",
                     where=f"{self.path}:{number}",
                 ) from error
-        return LogContent(tuple(records), len(content) - end, hashlib.sha256(content[:end]).hexdigest())
+        found = LogContent(tuple(records), len(content) - end, hashlib.sha256(content[:end]).hexdigest())
+        self._last = state, found
+        return found
 
     def digest(self) -> str:
         """The sha256 of the whole lines, without parsing them."""

@@ -16,6 +16,7 @@ from typing import Any
 
 from kfpbench.errors import StoreError
 
+_PLAIN = frozenset({str, int, bool, type(None)})
 _NONFINITE = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -25,10 +26,13 @@ def plain(value: Any, where: str = "value") -> Any:
     Arrays, tensors and their scalars become lists and numbers, tuples lists, paths and enumeration members
     text and values. Raises StoreError, naming the place in ``where``, for anything else.
     """
+    kind = type(value)
+    if kind in _PLAIN:  # nearly all of what a record holds
+        return value
+    if kind is float:
+        return math.nan if value != value else value
     if isinstance(value, Enum):
         return plain(value.value, where)
-    if value is None or isinstance(value, bool):
-        return value
     if isinstance(value, dict):
         return {_key(key, where): plain(item, f"{where}.{key}") for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -57,6 +61,8 @@ def plain(value: Any, where: str = "value") -> Any:
 
 
 def _key(key: Any, where: str) -> str:
+    if type(key) is str:
+        return key
     if isinstance(key, Enum):
         key = key.value
     if isinstance(key, str):
@@ -76,7 +82,11 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
 def loads(text: str | bytes) -> Any:
     """The value that `dumps` wrote. Raises StoreError for text that is not strict JSON."""
     try:
-        return _untag(json.loads(text, parse_constant=_refuse_constant))
+        value = json.loads(text, parse_constant=_refuse_constant)
+        # a tag is a key that begins with $, which may also be written as an escape
+        content = text.encode("utf-8", "replace") if isinstance(text, str) else text
+        tagged = b"$" in content or b"\\u0024" in content
+        return _untag(value) if tagged else value
     except (ValueError, TypeError, RecursionError) as error:  # JSON and Unicode errors are ValueErrors
         raise StoreError(f"not strict JSON: {error}") from error
 
@@ -86,6 +96,8 @@ def _refuse_constant(name: str) -> float:
 
 
 def _tag(value: Any) -> Any:
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"$float": str(value)}
     if isinstance(value, complex):

@@ -77,6 +77,10 @@ class CellRecord:
     def __post_init__(self) -> None:
         for each in fields(self):
             object.__setattr__(self, each.name, plain(getattr(self, each.name), each.name))
+        self._check()
+
+    def _check(self) -> None:
+        """Check the fields, whose values are plain already."""
         object.__setattr__(self, "seconds", _number(self.seconds, "seconds"))
         check_schema_version(self.schema_version, "cell record")
         for name in ("cell", "label", "kind", "reason", "device", "backend", "traceback"):
@@ -122,7 +126,15 @@ class CellRecord:
             raise StoreError("a cell record has unknown fields", got=unknown, allowed=", ".join(known))
         if missing := sorted(required - content.keys()):
             raise StoreError("a cell record lacks fields", got=sorted(content), allowed=f"also {missing}")
-        return cls(**content)
+        record = object.__new__(cls)  # what JSON holds is plain already: it need not be copied again
+        for each in fields(cls):
+            if each.name in content:
+                value = content[each.name]
+            else:
+                value = each.default if each.default_factory is MISSING else each.default_factory()
+            object.__setattr__(record, each.name, value)
+        record._check()
+        return record
 
 
 def check_schema_version(version: object, what: str, where: str | None = None) -> None:

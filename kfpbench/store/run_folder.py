@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kfpbench.errors import StoreError
-from kfpbench.store.atomic import write_bytes
+from kfpbench.store.atomic import is_leftover, remove_leftovers, write_bytes
 from kfpbench.store.cell_log import CellLog, latest
 from kfpbench.store.json_values import dumps, loads
 from kfpbench.store.records import SCHEMA_VERSION, CellRecord, check_schema_version
 from kfpbench.store.results import read_parquet, results_frame, write_parquet
+from kfpbench.store.run_lock import LOCK_NAME
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +60,7 @@ class RunFolder:
         stored.
         """
         run = cls(Path(path))
-        if run.path.exists() and (not run.path.is_dir() or any(run.path.iterdir())):
+        if run.path.exists() and (not run.path.is_dir() or any(not _is_transient(one) for one in run.path.iterdir())):
             raise StoreError(
                 "the folder already holds a run" if run.manifest_path.is_file() else "the path is not free",
                 got=str(path),
@@ -102,6 +103,11 @@ class RunFolder:
         """Replace the manifest atomically."""
         write_bytes(self.manifest_path, _manifest_text(manifest))
 
+    def remove_leftovers(self) -> None:
+        """Remove what killed writers left half written. Only the holder of the folder's lock may."""
+        for folder in (self.path, self.samples_path, self.eigenfunctions_path):
+            remove_leftovers(folder)
+
     def append(self, record: CellRecord) -> None:
         """Add a finished cell to the log; it is on the disk when this returns."""
         self.log.append(record)
@@ -124,7 +130,11 @@ class RunFolder:
         if plan is None:
             return found
         place = {cell: index for index, cell in enumerate(plan)}
-        kept = [replace(record, index=place[record.cell]) for record in found if record.cell in place]
+        kept = [
+            record if record.index == place[record.cell] else replace(record, index=place[record.cell])
+            for record in found
+            if record.cell in place
+        ]
         return sorted(kept, key=lambda record: record.index)
 
     def write_results(self) -> DataFrame:
@@ -134,6 +144,15 @@ class RunFolder:
         frame = results_frame(self._planned(content.records))
         write_parquet(frame, self.results_path, content.digest)
         return frame
+
+    def save_files(self, files: Mapping[str, bytes]) -> None:
+        """Write files that were made elsewhere, by path relative to the folder. Raises StoreError for one outside."""
+        for name, content in files.items():
+            target = self.path / name
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise StoreError("a file of a cell is not in its run folder", got=name, where=str(self.path))
+            target.parent.mkdir(exist_ok=True)
+            write_bytes(target, content)
 
     def save_samples(
         self,
@@ -205,6 +224,11 @@ def load_run(folder: str | os.PathLike[str]) -> DataFrame:
     content = run.log.read()
     _warn(run.log, content.note)
     return results_frame(run._planned(content.records))
+
+
+def _is_transient(path: Path) -> bool:
+    """A lock, or a file that was being written when its writer was killed: neither makes a folder taken."""
+    return path.name == LOCK_NAME or is_leftover(path.name)
 
 
 def _manifest_text(manifest: dict[str, Any]) -> bytes:

@@ -129,6 +129,9 @@ class SuiteModel(Settings):
         description="Time the samplers in turns after the run; null: not then.",
     )
     cache: bool = Field(True, description="Reuse results of earlier runs that cost much, and keep those of this one.")
+    isolate: bool = Field(
+        False, description="A process of its own for every cell: none can take the others down. Costs seconds a cell."
+    )
     plugins: list[str] = []
     include: list[str] = []
     claim: ClaimBlock | None = Field(None, description="Makes the run answer the paper's sentence in a claim card.")
@@ -147,6 +150,7 @@ NOT_AXES = (
     "claim",
     "timing",
     "cache",
+    "isolate",
 )
 DYNAMICS = ("score", "process")  # of the reverse process; null for a reference problem, which has its own
 AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import dis
+import functools
 import inspect
 from collections.abc import Iterator
 from types import FunctionType
@@ -30,10 +31,15 @@ def missing_members(kind: str, component: type) -> list[str]:
 
     Methods must exist and take the protocol's positional arguments; data must be a class attribute, an annotation, a
     field, or be assigned to ``self`` in a method. A class with ``__getattr__`` may have anything. Nothing is built or
-    called. Cost O(size of the class). Raises PluginError for an unknown kind.
+    called. Cost O(size of the class), once for each class. Raises PluginError for an unknown kind.
     """
+    return list(_missing(kind, component))
+
+
+@functools.lru_cache(maxsize=512)
+def _missing(kind: str, component: type) -> tuple[str, ...]:
     if hasattr(component, "__getattr__"):
-        return []
+        return ()
     protocol = _protocol(kind)
     present = set(_data(component))
     missing = []
@@ -53,7 +59,7 @@ def missing_members(kind: str, component: type) -> list[str]:
         all(name in present or hasattr(component, name) for name in form) for form in KERNEL_FORMS
     ):
         missing.append("a formula: profile, or arguments and jet, or block, generator_block and max_dim")
-    return missing
+    return tuple(missing)
 
 
 def _protocol(kind: str) -> type:

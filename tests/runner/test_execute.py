@@ -294,7 +294,7 @@ def test_nothing_is_run_twice(bench: Bench) -> None:
     assert bench.fitted == []
     assert bench.log == log
     assert second.records == first.records
-    assert len(RunFolder.open(bench.out).read_manifest()["earlier"]) == 1
+    assert "earlier" not in RunFolder.open(bench.out).read_manifest()  # a command with nothing to do writes nothing
 
 
 def test_force_runs_all_again(bench: Bench) -> None:
