@@ -16,9 +16,9 @@ from kfpbench.cache.key import Key
 from kfpbench.cache.use import Stored
 from kfpbench.data.dataset import Dataset
 from kfpbench.data.moments import Moments, moments_memory, training_moments
+from kfpbench.data.row_identity import training_key
 from kfpbench.data.shared_cost import ChargedCache
 from kfpbench.errors import CapabilityError, ParameterError
-from kfpbench.features.content_cache import training_key
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
 from kfpbench_baselines.integrator import NOISE_BYTES

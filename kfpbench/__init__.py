@@ -10,13 +10,24 @@ from kfpbench.registry import register
 if TYPE_CHECKING:
     from kfpbench.eigensolvers.estimate import estimate_spectrum
     from kfpbench.runner.execute import run
+    from kfpbench.runner.executor_options import ExecutorOptions
     from kfpbench.store.run_folder import load_run
     from kfpbench.suite.load import load_suite
 
 __version__ = "0.1.0"
-__all__ = ["KfpbenchError", "__version__", "estimate_spectrum", "load_run", "load_suite", "register", "run"]
+__all__ = [
+    "ExecutorOptions",
+    "KfpbenchError",
+    "__version__",
+    "estimate_spectrum",
+    "load_run",
+    "load_suite",
+    "register",
+    "run",
+]
 
 _LAZY = {
+    "ExecutorOptions": "kfpbench.runner.executor_options",
     "estimate_spectrum": "kfpbench.eigensolvers.estimate",
     "run": "kfpbench.runner.execute",
     "load_run": "kfpbench.store.run_folder",

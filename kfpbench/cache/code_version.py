@@ -110,15 +110,29 @@ def _file_of(name: str) -> str | None:
 
 @functools.cache
 def _found_file(name: str) -> str | None:
-    """The file of a module that is not loaded; its packages are. None for what is no module."""
-    package = name.rpartition(".")[0]
-    if package and package not in sys.modules:
-        return None
+    """The file of a module that is not loaded, found without loading it or its packages; None for what is no module.
+
+    What is loaded must not matter: processes that compute the same must agree on the version.
+    """
+    top, *parts = name.split(".")
+    for place in _places(top):
+        path = Path(place, *parts)
+        for file in (path / "__init__.py", path.with_suffix(".py")):
+            if file.is_file():
+                return str(file)
+    return None
+
+
+def _places(package: str) -> list[str]:
+    """The folders of a package that is not part of another one."""
+    loaded = sys.modules.get(package)
+    if loaded is not None:
+        return list(getattr(loaded, "__path__", ()))
     try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    return None if spec is None else spec.origin
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return []
+    return list(spec.submodule_search_locations or ()) if spec is not None else []
 
 
 def _read(path: str) -> tuple[str, tuple[str, ...]]:

@@ -1,4 +1,4 @@
-"""Where the cache lies, and how large it may grow."""
+"""Where kfpbench keeps what it can make or fetch again, and how large the cache of results may grow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import re
 from pathlib import Path
 
-from kfpbench.data.locations import user_cache
 from kfpbench.errors import ParameterError
 
 CACHE_DIR_VARIABLE = "KFPBENCH_CACHE_DIR"
@@ -15,6 +14,13 @@ DEFAULT_MAX_SIZE = "20GiB"
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _AGES = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def user_cache() -> Path:
+    """The user's cache folder for kfpbench, not created here. A relative XDG_CACHE_HOME does not count."""
+    stated = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(stated) if stated and Path(stated).is_absolute() else Path.home() / ".cache"
+    return root / "kfpbench"
 
 
 def cache_folder() -> Path:

@@ -51,12 +51,13 @@ class Entry:
 class Store:
     """A cache folder, made when the first entry is written.
 
-    ``refresh`` reads nothing and replaces what is there. ``worth`` is the least time in seconds that a result must have
-    taken to be kept, ``largest`` the most bytes of one entry.
+    ``refresh`` reads nothing and replaces what is there; ``read_only`` keeps nothing. ``worth`` is the least time in
+    seconds that a result must have taken to be kept, ``largest`` the most bytes of one entry.
     """
 
     folder: Path
     refresh: bool = False
+    read_only: bool = False
     worth: float = 0.05
     largest: int = 2**31
 

@@ -93,9 +93,12 @@ def using(store: Store | None) -> Iterator[None]:
 
 
 @contextmanager
-def keeping(wanted: bool, *, refresh: bool = False) -> Iterator[None]:
-    """Use the cache during the block of a command, and cut it to its largest size behind it."""
-    store = Store(cache_folder(), refresh=refresh) if wanted else None
+def keeping(wanted: bool, *, refresh: bool = False, read_only: bool = False) -> Iterator[None]:
+    """Use the cache during the block of a command, and cut it to its largest size behind it.
+
+    ``read_only``: times taken now are no others' (a profiler, a shared device), and a result is kept with its time.
+    """
+    store = Store(cache_folder(), refresh=refresh, read_only=read_only) if wanted else None
     most = largest_size()  # refused before the work, not after it
     with using(store):
         yield
@@ -154,7 +157,7 @@ def look_up(stored: Stored[Value]) -> Kept[Value] | None:
 def keep(stored: Stored[Value], value: Value, seconds: float, extra: dict[str, Any] | None = None) -> None:
     """Keep a result that took ``seconds``, where that is worth a file; a cache that cannot be written is reported."""
     key = stored.key
-    if _store is None or seconds < _store.worth:
+    if _store is None or _store.read_only or seconds < _store.worth:
         return
     told = {"kind": key.kind, "entry": key.name[:16], "seconds": seconds}
     try:

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kfpbench.data.locations import user_cache
+from kfpbench.cache.location import user_cache
 
 _log = logging.getLogger(__name__)
 

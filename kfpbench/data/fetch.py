@@ -12,7 +12,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from kfpbench.data.locations import user_cache
+from kfpbench.cache.location import user_cache
 from kfpbench.errors import DataError, ParameterError
 
 OFFICIAL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

@@ -1,18 +1,13 @@
-"""Where data files are looked for, and where kfpbench keeps what it has downloaded or decoded."""
+"""Where data files are looked for."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from kfpbench.cache.location import user_cache
+
 DATA_DIR_VARIABLE = "KFPBENCH_DATA_DIR"
-
-
-def user_cache() -> Path:
-    """The user's cache folder for kfpbench, not created here. A relative XDG_CACHE_HOME does not count."""
-    stated = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(stated) if stated and Path(stated).is_absolute() else Path.home() / ".cache"
-    return root / "kfpbench"
 
 
 def data_places(name: str, data_dir: str | None) -> list[Path]:

@@ -11,8 +11,8 @@ from kfpbench.cache.code_version import code_version
 from kfpbench.cache.key import Key
 from kfpbench.cache.use import Stored
 from kfpbench.data.dataset import Dataset
+from kfpbench.data.row_identity import training_key
 from kfpbench.data.shared_cost import ChargedCache
-from kfpbench.features.content_cache import training_key
 
 _BLOCK = 4096  # rows of one GEMM of the covariance
 _KEPT = 4  # data sets whose moments stay in memory

@@ -15,8 +15,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from kfpbench.errors import CapabilityError, KfpbenchError
-from kfpbench.executors.result import CellResult
 from kfpbench.executors.setting import Setting
+from kfpbench.runner.cell_result import CellResult
 from kfpbench.runner.run_cell import lost_record
 from kfpbench.store.json_values import dumps, loads
 from kfpbench.store.records import CellRecord, utc_now
@@ -57,7 +57,7 @@ class DaskExecutor:
 
         with ExitStack() as stack:
             client = self._connect(stack)
-            setting = dumps(self._setting.as_plain())
+            setting = dumps(self._setting.with_cache().as_plain())
             begun = utc_now()
             futures = {}
             for place, cell in enumerate(cells):

@@ -23,8 +23,8 @@ from typing import IO, Any
 
 from kfpbench.errors import CapabilityError, DiskFullError, KfpbenchError
 from kfpbench.executors.frames import read_frame, write_frame
-from kfpbench.executors.result import CellResult
 from kfpbench.executors.setting import Setting
+from kfpbench.runner.cell_result import CellResult
 from kfpbench.runner.run_cell import lost_record
 from kfpbench.store.records import CellRecord, Status, utc_now
 from kfpbench.suite.cell import Cell

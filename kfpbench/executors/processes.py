@@ -11,8 +11,8 @@ from typing import Any
 
 from kfpbench.executors.devices import visible_gpus
 from kfpbench.executors.isolated_cell import CellProcess, ProcessDied
-from kfpbench.executors.result import CellResult
 from kfpbench.executors.setting import Setting
+from kfpbench.runner.cell_result import CellResult
 from kfpbench.suite.cell import Cell
 
 _LOOK = 0.5  # seconds; a wait without end would not let Ctrl-C through everywhere
@@ -65,9 +65,10 @@ class ProcessExecutor:
         """One for each process."""
         names = {cell.spec["device"] for cell in cells}
         gpus = visible_gpus() if names <= {"auto", "cuda"} else []
+        setting = self._setting.with_cache()
         if len(gpus) < 2:
-            return [self._setting] * self._workers
-        return [replace(self._setting, gpu=gpus[index % len(gpus)]) for index in range(self._workers)]
+            return [setting] * self._workers
+        return [replace(setting, gpu=gpus[index % len(gpus)]) for index in range(self._workers)]
 
 
 def _work(process: CellProcess, waiting: deque[Cell], events: queue.SimpleQueue[Any]) -> None:

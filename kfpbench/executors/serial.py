@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 
-from kfpbench.executors.result import CellResult
+from kfpbench.runner.cell_result import CellResult
 from kfpbench.runner.run_cell import CellHook, run_cell
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell

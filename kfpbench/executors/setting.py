@@ -1,14 +1,18 @@
-"""What a process needs besides its cells, to compute what this one would: threads, plugins, rules."""
+"""What a process needs besides its cells, to compute what this one would: threads, plugins, the cache, rules."""
 
 from __future__ import annotations
 
 import hashlib
+import platform
 import tempfile
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from kfpbench import __version__
+from kfpbench.cache.location import cache_folder, largest_size
+from kfpbench.cache.store import Store
+from kfpbench.cache.use import current
 from kfpbench.errors import CapabilityError, PluginError
 
 
@@ -17,7 +21,8 @@ class Setting:
     """Plain values; made by the owner of the run.
 
     ``threads`` are torch's: another number changes the rounding of sums. ``plugins`` are the local plugin files that
-    are loaded, with path, text and SHA-256. ``gpu`` is what CUDA_VISIBLE_DEVICES is set to, if anything.
+    are loaded, with path, text and SHA-256. ``gpu`` is what CUDA_VISIBLE_DEVICES is set to, if anything. ``cache`` is
+    the cache in use, with its host.
     """
 
     version: str
@@ -26,10 +31,18 @@ class Setting:
     share_device: bool
     plugins: list[dict[str, str]] = field(default_factory=list)
     gpu: str | None = None
+    cache: dict[str, Any] | None = None
 
     def as_plain(self) -> dict[str, Any]:
         """For a message."""
         return asdict(self)
+
+    def with_cache(self) -> Setting:
+        """This setting with the cache that this process uses now."""
+        store = current()
+        if store is None:
+            return replace(self, cache=None)
+        return replace(self, cache={**asdict(store), "folder": str(store.folder), "host": platform.node()})
 
 
 def describe_setting(*, isolate: bool, share_device: bool) -> Setting:
@@ -76,3 +89,20 @@ def adopt_setting(setting: Setting) -> None:
             copy = Path(folder) / path.name
             copy.write_bytes(content)
             load_plugin_file(copy)
+
+
+def store_of(setting: Setting) -> Store | None:
+    """The cache for the cells of a setting: the run's own where this is its host, else this machine's, by its rules.
+
+    A folder of another host may be the same one, on a shared disk, or a stranger's: KFPBENCH_CACHE_DIR there decides.
+    That cache is cut to its largest size first, for no command of this host does so. Raises ParameterError for a size
+    that is none.
+    """
+    if setting.cache is None:
+        return None
+    told = {name: setting.cache[name] for name in ("refresh", "read_only", "worth", "largest")}
+    if setting.cache["host"] == platform.node():
+        return Store(Path(setting.cache["folder"]), **told)
+    store = Store(cache_folder(), **told)
+    store.prune(most_bytes=largest_size())
+    return store

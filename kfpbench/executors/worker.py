@@ -17,10 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+from kfpbench.cache.use import using
 from kfpbench.errors import CapabilityError, DiskFullError
 from kfpbench.executors.frames import read_frame, write_frame
-from kfpbench.executors.options import SHARED_NOTE
-from kfpbench.executors.setting import Setting, adopt_setting
+from kfpbench.executors.setting import Setting, adopt_setting, store_of
+from kfpbench.runner.executor_options import SHARED_NOTE
 from kfpbench.store.records import CellRecord
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell
@@ -42,6 +43,7 @@ def main() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = setting.gpu
     try:
         adopt_setting(setting)
+        store = store_of(setting)
     except Exception as error:  # a plugin may fail in any way; the run is told, and ends
         write_frame(outbox, {"refused": f"{type(error).__name__}: {error}"})
         return
@@ -53,7 +55,7 @@ def main() -> None:
     materials = Materials()
     while True:
         cell = Cell(**messages.get()[0])
-        with nullcontext() if setting.share_device else _device_of(cell):
+        with using(store), nullcontext() if setting.share_device else _device_of(cell):
             write_frame(outbox, {"began": cell.id})
             try:
                 record, files = compute(cell, materials, shared=setting.share_device)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from threading import Lock
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import numpy as np
-
 from kfpbench.cache.use import current, remember
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from kfpbench.cache.use import Stored
 
 Value = TypeVar("Value")
 
 _log = logging.getLogger(__name__)
-
-_PROBED_ROWS = 256
 
 
 class ContentCache(Generic[Value]):
@@ -76,23 +69,3 @@ class ContentCache(Generic[Value]):
 
     def __len__(self) -> int:
         return len(self._values)
-
-
-def digest(rows: NDArray[np.generic]) -> str:
-    """Hash of shape, dtype and every byte of an array (BLAKE2b, 128 bits, hex). Cost O(bytes)."""
-    contiguous = np.ascontiguousarray(rows)
-    state = hashlib.blake2b(f"{contiguous.shape}{contiguous.dtype}".encode(), digest_size=16)
-    state.update(contiguous.data if contiguous.size else b"")
-    return state.hexdigest()
-
-
-def training_key(fingerprint: str, train: NDArray[np.float32]) -> tuple[Hashable, ...]:
-    """Identity of training rows: the data set's fingerprint, the shape, and a hash of evenly spaced rows.
-
-    The fingerprint alone is not enough, because a data set cut by ``with_train_size`` keeps it. Without a
-    fingerprint every byte is hashed. Cost O(256 d), or O(N d) without a fingerprint.
-    """
-    if not fingerprint:
-        return ("", train.shape, digest(train))
-    step = max(1, len(train) // _PROBED_ROWS)
-    return (fingerprint, train.shape, digest(train[::step]))

@@ -12,7 +12,8 @@ import numpy as np
 from kfpbench.cache.code_version import code_version
 from kfpbench.cache.key import Key
 from kfpbench.cache.use import Stored
-from kfpbench.features.content_cache import ContentCache, digest, training_key
+from kfpbench.data.row_identity import digest, training_key
+from kfpbench.features.content_cache import ContentCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,8 +14,9 @@ from scipy.sparse.linalg import ArpackError, eigsh
 from kfpbench.cache.code_version import code_version
 from kfpbench.cache.key import Key
 from kfpbench.cache.use import Stored
+from kfpbench.data.row_identity import training_key
 from kfpbench.errors import NumericalError, ParameterError, ShapeError
-from kfpbench.features.content_cache import ContentCache, training_key
+from kfpbench.features.content_cache import ContentCache
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from kfpbench.data.locations import DATA_DIR_VARIABLE, data_places, user_cache
+from kfpbench.cache.location import user_cache
+from kfpbench.data.locations import DATA_DIR_VARIABLE, data_places
 from kfpbench.errors import CapabilityError, DataError
 
 _FOLDER = "weights"

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from kfpbench.data.row_identity import training_key
 from kfpbench.errors import CapabilityError, ParameterError
-from kfpbench.features.content_cache import ContentCache, training_key
+from kfpbench.features.content_cache import ContentCache
 from kfpbench.features.feature_cache import features_of
 from kfpbench.metrics.inputs import Direction, check_input, check_rows, extract, resolve_features
 from kfpbench.metrics.intervals import half_samples, jackknife_interval

@@ -16,8 +16,9 @@ from scipy.spatial import KDTree
 from kfpbench.cache.code_version import class_name, code_version
 from kfpbench.cache.key import Key
 from kfpbench.cache.use import Stored, current, remember
+from kfpbench.data.row_identity import digest, training_key
 from kfpbench.errors import ShapeError
-from kfpbench.features.content_cache import ContentCache, digest, training_key
+from kfpbench.features.content_cache import ContentCache
 from kfpbench.features.identity import Identity
 from kfpbench.metrics.inputs import check_rows
 

@@ -12,9 +12,9 @@ import typer
 from rich.console import Console
 
 from kfpbench.cache.summary import cache_line
-from kfpbench.executors.options import ExecutorOptions
 from kfpbench.runner.execute import RUNS, RunResult
 from kfpbench.runner.execute import run as execute
+from kfpbench.runner.executor_options import ExecutorOptions
 from kfpbench.runner.logs import logging_to
 from kfpbench.runner.progress import LiveProgress, PlainProgress
 from kfpbench.runner.run_cell import CellHook

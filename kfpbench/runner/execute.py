@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from kfpbench.cache.use import keeping
 from kfpbench.errors import DiskFullError, ParameterError
-from kfpbench.executors.options import ExecutorOptions
+from kfpbench.runner.executor_options import ExecutorOptions
 from kfpbench.runner.finished_run import CONCLUDED, finished_records
 from kfpbench.runner.open_run import open_run
 from kfpbench.runner.run_cell import CellHook
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from kfpbench.claim.card import Card
-    from kfpbench.executors.result import Executor
+    from kfpbench.runner.cell_result import Executor
 
 RUNS = Path("reports") / "runs"  # default parent of run folders
 _log = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ def run(
         if progress:
             progress.begin(len(cells), len(cells) - len(todo))
         try:
-            with keeping(suite.model.cache if cache is None else cache, refresh=force):
+            disturbed = options.share_device or bool(around)
+            with keeping(suite.model.cache if cache is None else cache, refresh=force, read_only=disturbed):
                 _run_cells(todo, folder, progress, where)
                 _compare_in_turns(suite, folder, select, force)
         except DiskFullError:

@@ -12,7 +12,7 @@ from kfpbench.cache.code_version import class_name, code_versions, parts_of
 from kfpbench.cache.key import Key
 from kfpbench.cache.state import OWN_PACKAGES
 from kfpbench.cache.use import Stored, current
-from kfpbench.features.content_cache import training_key
+from kfpbench.data.row_identity import training_key
 from kfpbench.protocols import Problem
 from kfpbench.runner.materials import choose_device
 from kfpbench.suite.cell import Cell

@@ -49,8 +49,8 @@ def run(
     share_device: ShareDevice = False,
 ) -> None:
     """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
-    from kfpbench.executors.options import ExecutorOptions
     from kfpbench.runner.command import RunOptions, run_suite
+    from kfpbench.runner.executor_options import ExecutorOptions
 
     options = RunOptions(
         out=out,
@@ -95,8 +95,8 @@ def spectrum(
     """Run only the spectrum cells of a suite: print their eigenvalues, and plot them with their eigenfunctions into the
     report. Exit codes as of run.
     """
-    from kfpbench.executors.options import ExecutorOptions
     from kfpbench.runner.command import RunOptions, run_suite
+    from kfpbench.runner.executor_options import ExecutorOptions
 
     options = RunOptions(
         out=out,

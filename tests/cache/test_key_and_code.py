@@ -134,3 +134,23 @@ def test_sizes_and_ages() -> None:
             parse_size(text)
     with pytest.raises(ParameterError):
         parse_age("5")
+
+
+def test_the_version_does_not_depend_on_what_is_loaded() -> None:
+    tell = """
+import sys
+for name in sys.argv[1:]:
+    __import__(name)
+from kfpbench.cache.code_version import code_version
+from kfpbench_baselines.gaussian_mixture import GaussianMixture
+print(code_version(GaussianMixture))
+"""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+
+    def told(*modules: str) -> str:
+        command = [sys.executable, "-P", "-c", tell, *modules]
+        return subprocess.run(
+            command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert told() == told("kfpbench.executors.worker", "kfpbench.metrics.vendi", "kfpbench.report.html")

@@ -37,7 +37,7 @@ SUITE: dict[str, Any] = {
 @pytest.fixture(autouse=True)
 def keep_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small work is worth keeping too, and times need few batches."""
-    monkeypatch.setattr(use, "Store", lambda folder, refresh=False: Store(folder, refresh, worth=0.0))
+    monkeypatch.setattr(use, "Store", lambda folder, **options: Store(folder, **options, worth=0.0))
     monkeypatch.setattr(use, "_BYTES_PER_SECOND", 1e15)
     monkeypatch.setattr("kfpbench.runner.sample_cell._BATCH_SECONDS", 0.0)
 

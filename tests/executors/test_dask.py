@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from kfpbench.errors import CapabilityError
-from kfpbench.executors.options import ExecutorOptions
 from kfpbench.runner.execute import run
+from kfpbench.runner.executor_options import ExecutorOptions
 
 distributed = pytest.importorskip("distributed", reason="the extra `dask` is not installed")
 

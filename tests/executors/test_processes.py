@@ -12,8 +12,8 @@ import pytest
 
 from kfpbench import registry
 from kfpbench.errors import ParameterError
-from kfpbench.executors.options import ExecutorOptions
 from kfpbench.runner.execute import run
+from kfpbench.runner.executor_options import ExecutorOptions
 from kfpbench.runner.post_mortem import post_mortem
 
 PLUGIN = """

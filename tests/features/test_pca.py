@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from kfpbench.data.dataset import Dataset
+from kfpbench.data.row_identity import training_key
 from kfpbench.errors import NumericalError, ParameterError, ShapeError
 from kfpbench.features import pca
-from kfpbench.features.content_cache import ContentCache, training_key
+from kfpbench.features.content_cache import ContentCache
 from kfpbench.features.identity import Identity
 from kfpbench.features.pca import PCA
 from kfpbench.protocols import FeatureExtractor

@@ -12,7 +12,7 @@ from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell
 
 if TYPE_CHECKING:
-    from kfpbench.executors.result import Executor
+    from kfpbench.runner.cell_result import Executor
     from kfpbench.runner.run_cell import CellHook
 
 EXECUTORS = ("serial", "processes", "dask")
