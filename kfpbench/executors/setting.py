@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import platform
 import tempfile
 from dataclasses import asdict, dataclass, field, replace
@@ -14,6 +15,8 @@ from kfpbench.cache.location import cache_folder, largest_size
 from kfpbench.cache.store import Store
 from kfpbench.cache.use import current
 from kfpbench.errors import CapabilityError, PluginError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,11 @@ def describe_setting(*, isolate: bool, share_device: bool) -> Setting:
 
     plugins = []
     for path in local_plugin_files():
-        content = path.read_bytes()
+        try:
+            content = path.read_bytes()
+        except OSError as error:  # of another suite, and gone since; a cell that needs it will say so
+            _log.warning("the plugin %s cannot be sent to other processes: %s", path, error)
+            continue
         digest = hashlib.sha256(content).hexdigest()
         plugins.append({"path": str(path), "sha256": digest, "text": content.decode("utf-8")})
     return Setting(__version__, torch.get_num_threads(), isolate, share_device, plugins)

@@ -33,6 +33,7 @@ def test_a_scheduler_that_does_not_answer_is_named(tmp_path: Path, cheap: Any, m
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_workers_that_are_killed_lose_no_cell(tmp_path: Path, cheap: Any, same: Any) -> None:
     bench = cheap(tmp_path, 60)
     run(bench.suite, out=tmp_path / "serial")

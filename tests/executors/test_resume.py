@@ -18,6 +18,7 @@ def test_a_run_killed_at_five_moments_ends_as_an_undisturbed_one(tmp_path: Any, 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_a_run_killed_at_fifty_moments_ends_as_an_undisturbed_one(tmp_path: Any, cheap: Any, same: Any) -> None:
     bench = cheap(tmp_path, 60)
     bench.run(tmp_path / "whole")
