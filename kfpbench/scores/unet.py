@@ -27,7 +27,8 @@ class UNetScore:
 
     ``checkpoint`` is a file that `kfpbench train` wrote, by default the one that comes with the package (CIFAR-10);
     ``label`` chooses the denoiser of one class, by default that of all. Computed in float32 by ``tile`` rows at a time,
-    whatever the type of x; a row's value depends on the tile it is in by rounding alone. Cost O(n) evaluations of the
+    whatever the type of x; a row's value depends on the tile it is in by rounding alone. (128 rows keep the activations
+    in a processor's cache: an eighth faster than 256 on two cores.) Cost O(n) evaluations of the
     network; the model card says how long they take.
 
     Values carry no gradient. Raises DataError for a missing or damaged file, CapabilityError for data of another shape,
@@ -38,7 +39,7 @@ class UNetScore:
         self,
         checkpoint: str | None = None,
         label: Annotated[int, Field(ge=0)] | None = None,
-        tile: Annotated[int, Field(ge=1)] = 256,
+        tile: Annotated[int, Field(ge=1)] = 128,
     ) -> None:
         self.path = SHIPPED if checkpoint is None else Path(checkpoint)
         self.label = label
