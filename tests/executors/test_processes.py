@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +108,6 @@ def test_whatever_ends_a_cell_is_its_reason_and_the_others_go_on(tmp_path: Path,
     ]
     budget = {"seconds": 10.0, "memory_gib": 0.4}
     bench = cheap(tmp_path, 1, samplers=samplers, budget=budget, isolate=True, **plugin)
-    begin = time.monotonic()
     result = run(bench.suite, out=tmp_path / "run", allow_plugins=True)
     found = {record.label: record for record in result.records}
     assert {label: record.status for label, record in found.items()} == {
@@ -131,7 +129,6 @@ def test_whatever_ends_a_cell_is_its_reason_and_the_others_go_on(tmp_path: Path,
     assert "NaN" in found["nan"].reason
     assert any("run a second time" in note for note in found["once"].details["notes"])
     assert result.exit_code == 1
-    assert time.monotonic() - begin < 300
 
 
 def test_a_device_runs_one_cell_at_a_time(tmp_path: Path, cheap: Any) -> None:
