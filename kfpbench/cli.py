@@ -19,7 +19,7 @@ from kfpbench.compare.verbs import compare
 from kfpbench.doctor.verb import doctor
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
-from kfpbench.publish.verbs import collect, export, report
+from kfpbench.publish.verbs import collect, export, publish, report
 from kfpbench.runner.time_verb import time
 from kfpbench.runner.verbs import run, spectrum
 from kfpbench.scoring.verb import score
@@ -85,6 +85,7 @@ app.command()(time)
 app.command()(report)
 app.command()(compare)
 app.command()(collect)
+app.command()(publish)
 app.command()(export)
 
 
