@@ -96,12 +96,14 @@ def _compare(timed: TimedSet, cell: str, batch: int) -> Comparison | None:
         return None
     seconds = own.per_image(cell)
     shared = timed.together(batch, cell, timed.anchor)
-    if shared is None or cell == timed.anchor:
-        value = 1.0 if cell == timed.anchor else math.nan
-        ratio = Ratio(value, math.nan, math.nan, seconds.n, "the anchor" if value == 1.0 else "not timed together")
-        pay = BreakEven(math.nan, math.nan, math.nan)
+    pay = BreakEven(math.nan, math.nan, math.nan)
+    if cell == timed.anchor:
+        ratio = Ratio(1.0, math.nan, math.nan, seconds.n, "the anchor")
+    elif not timed.are_compared(cell, timed.anchor, batch):
+        ratio = Ratio(math.nan, math.nan, math.nan, seconds.n, "not timed together")
     else:
         ratio = timed.ratio(timed.anchor, cell, batch)
+    if shared is not None and cell != timed.anchor:
         saved = shared.saved_per_image(cell, timed.anchor)
         setup = timed.members[cell].setup_seconds - timed.members[timed.anchor].setup_seconds
         pay = break_even_of_saving(setup, saved.centre, saved.low, saved.high)
@@ -180,9 +182,7 @@ def _pair_table(timed: TimedSet, cells: Sequence[str], names: dict[str, str], ba
     for row in cells:
         entries = []
         for column in cells:
-            present = all(timed.together(batch, cell, timed.anchor) is not None for cell in (row, column))
-            apart = timed.together(batch, row, column) is None
-            if row == column or (apart and not present):
+            if row == column or not timed.are_compared(row, column, batch):
                 entries.append(("", ""))
             else:
                 ratio = timed.ratio(column, row, batch)

@@ -48,6 +48,9 @@ class Progress(Protocol):
     def finished(self, cell: Cell, record: CellRecord) -> None:
         """A cell has been recorded."""
 
+    def note(self, text: str) -> None:
+        """Something else begins, such as the timing in turns after the last cell."""
+
 
 @dataclass(frozen=True)
 class RunResult:
@@ -115,11 +118,13 @@ def run(
         if suite.model.claim is not None:
             from kfpbench.claim.take_turns import take_turns
 
-            take_turns(folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force)
+            take_turns(
+                folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force, say=_teller(progress)
+            )
         if suite.model.timing is not None:
             from kfpbench.runner.time_suite import time_suite
 
-            time_suite(suite, folder.path, select=select, force=force, say=_log.info)
+            time_suite(suite, folder.path, select=select, force=force, say=_teller(progress))
         interrupted = False
     finally:
         folder.write_manifest({**folder.read_manifest(), "finished": utc_now(), "interrupted": interrupted})
@@ -130,6 +135,17 @@ def run(
         _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
     chosen = {cell.id for cell in cells}
     return RunResult(folder.path, report, [record for record in records if record.cell in chosen], claim)
+
+
+def _teller(progress: Progress | None) -> Callable[[str], None]:
+    """Writes a line to the log and shows it."""
+
+    def say(line: str) -> None:
+        _log.info(line)
+        if progress:
+            progress.note(line)
+
+    return say
 
 
 def _write_claim(folder: RunFolder, records: list[CellRecord]) -> Card | None:

@@ -74,6 +74,13 @@ class LiveProgress:
         if self._task is not None:
             self._bar.advance(self._task)
 
+    def note(self, text: str) -> None:
+        """Leave a line, and name what goes on beside the bar."""
+        line = _one_line(text)
+        self._console.print(line, style="dim", markup=False, highlight=False, emoji=False)
+        if self._task is not None:
+            self._bar.update(self._task, description=line.partition(":")[0])
+
 
 class PlainProgress:
     """One line when a cell has finished, for logs and pipes."""
@@ -102,6 +109,10 @@ class PlainProgress:
         self._done += 1
         reason = f"  {_one_line(record.reason)}" if record.reason else ""
         self._line(f"[{self._done}/{self._total}] {record.status} {record.seconds:.1f} s  {describe(cell)}{reason}")
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._line(_one_line(text))
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
