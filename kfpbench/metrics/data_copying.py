@@ -94,6 +94,7 @@ class DataCopying:
             **details(extractor, data, search.dimension),
             "train_rows": len(data.train),
             "cells": len(used),
+            "cells_asked": self.cells,
             "cells_left_out": len(centres) - len(used),
             "null_sd": float(np.sqrt((weights**2).sum())),
             "share_nearer": _share_nearer(near, held_out, cell_x, cell_y, used),

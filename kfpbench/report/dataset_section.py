@@ -25,6 +25,7 @@ from kfpbench.report.payoff import PayoffTable, payoff_table
 from kfpbench.report.scatter import Scatter, scatter
 from kfpbench.report.skipped_metrics import SkippedMetric, skipped_metrics
 from kfpbench.report.table import Row, build_rows
+from kfpbench.report.unlike_notes import unlike_notes
 
 _MANY = 40  # more cells than this, and the figures that have a row per cell show the front only
 _NAMES = 12  # names in a caption
@@ -93,7 +94,7 @@ def build_dataset(key: str, name: str, groups: Sequence[Group], gallery: Gallery
         key=key,
         name=name,
         summary=_summary(groups),
-        warnings=_warnings(groups),
+        warnings=_warnings(groups) + unlike_notes(groups, qualities),
         columns=columns,
         rows=build_rows(groups, columns, family_of),
         families=made,

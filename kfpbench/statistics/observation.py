@@ -12,7 +12,20 @@ from kfpbench.errors import ParameterError
 
 REPEAT_AXES = frozenset({"seed", "repeat"})
 _SHARES = (None, (0.0, 1.0), (-1.0, 1.0))  # ranges of shares of rows, and of differences of two; None: not recorded
-_MATCHED = ("reference", "features", "features_version", "feature_dimension")
+_MATCHED = ("reference", "features", "features_version", "feature_dimension", "resize")
+# What a metric was told to measure. Parameters that only make a value more exact (projections, partitions) are not it.
+PARAMETERS = (
+    "k",
+    "kernel",
+    "bandwidth",
+    "order",
+    "degree",
+    "gamma",
+    "coef0",
+    "neighbours",
+    "labelled_rows",
+    "cells_asked",
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +36,8 @@ class Observation:
     ``extra_sd`` the standard deviation that the interval has besides theirs (random projections). ``fraction``: the
     value is a share of n rows. ``unknown``: the metric could give no interval (n < 8), so that the value is not exact
     for want of one. ``limits`` are the least and the largest value of the metric, where it says so. ``matched`` holds
-    what two cells must agree in to be compared: data, reference, features, and n of metrics that compare rows.
+    what two cells must agree in to be compared: data, reference, features, the metric's own parameters (the k of
+    nearest neighbours), and n of metrics that compare rows.
     """
 
     label: str
@@ -87,6 +101,7 @@ def observation(
     """The observation of a measurement of the cell with that label, specification and seed."""
     replicates = _replicates(details)
     matched = {"data": spec.get("data"), **{name: details.get(name) for name in _MATCHED}}
+    matched |= {name: _rounded(details[name]) for name in PARAMETERS if name in details}
     limits = _limits(details)
     compares_rows = bool(replicates) or "reference" in details
     if compares_rows:  # the n of a time counts its repeats, which need not agree
@@ -174,6 +189,11 @@ def _is_fraction(value: float, n: int | None, replicates: tuple[float, ...]) -> 
 
 def _is_whole(share: float, rows: int) -> bool:
     return abs(share) <= 1 and abs(share * rows - round(share * rows)) < 1e-9 * max(rows, 1)
+
+
+def _rounded(value: Any) -> Any:
+    """A float without its last digits: a bandwidth that was found from the data differs in them between machines."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def _number(value: Any) -> float:
