@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,6 @@ from kfpbench.statistics.difference_table import unique_labels
 from kfpbench.statistics.observation import Observation, observe, part, repeat_key
 from kfpbench.statistics.repeats_interval import repeats_interval
 
-_SAMPLER_PATH = re.compile(r"samplers\.[^. ]+\.")  # of an axis: the label says which sampler
 LATENCY, THROUGHPUT = "seconds_per_image_batch1", "seconds_per_image"
 
 
@@ -62,7 +60,7 @@ def find_samplers(records: Iterable[Any], label: str) -> list[Sampled]:
             groups.setdefault(key, []).append(record)
     if not groups:
         return [Sampled(label, reason=f"the cell {label} has not been run")]
-    names = [_SAMPLER_PATH.sub("", name) for name in unique_labels(list(groups.values()))]
+    names = unique_labels(list(groups.values()))
     return [_sampled(name, group) for name, group in zip(names, groups.values(), strict=True)]
 
 

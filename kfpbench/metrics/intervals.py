@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import beta
-from scipy.stats import t as student_t
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +108,7 @@ def jackknife_interval(
     if not np.isfinite(replicates).all():
         return Interval(None, None, {"interval": "none: the metric is not defined on every half-sample", **limits})
     sd = jackknife_sd(replicates, n, extra_variance=extra_variance)
-    half_width = float(student_t.ppf(0.975, len(replicates) - 1)) * sd
+    half_width = _t_quantile(len(replicates) - 1) * sd
     low, high = value - half_width, value + half_width
     if (least, most) == (0.0, 1.0):
         exact_low, exact_high = clopper_pearson(value, n)
@@ -159,7 +157,7 @@ def discrepancy_interval(
     if len(replicates) < 2:
         return Interval(None, None, {"interval": f"none: half of n = {n} rows is too few"})
     variance = first + second
-    t = float(student_t.ppf(0.975, n - 1))
+    t = _t_quantile(n - 1)
     slope = first * max(value, 0.0) / max(value**2, variance) if variance > 0 else 0.0
     centre = value + 0.5 * t**2 * slope
     half_width = t * math.sqrt(0.25 * t**2 * slope**2 + variance)
@@ -174,7 +172,16 @@ def discrepancy_interval(
 
 def clopper_pearson(fraction: float, n: int) -> tuple[float, float]:
     """Exact central 95 % interval of a binomial probability, from the fraction of n independent rows."""
+    from scipy.stats import beta  # takes longer to import than all else that a report needs
+
     count = round(fraction * n)
     low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0
     high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
     return low, high
+
+
+def _t_quantile(df: int) -> float:
+    """The 97.5 % quantile of Student's t."""
+    from scipy.stats import t as student_t
+
+    return float(student_t.ppf(0.975, df))

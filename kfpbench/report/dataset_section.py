@@ -19,13 +19,14 @@ from kfpbench.report.front_classes import LEADING
 from kfpbench.report.front_section import FrontSection, build_front
 from kfpbench.report.grids import Embedded, Gallery
 from kfpbench.report.load_notes import load_notes
-from kfpbench.report.naming import Family, axes_text, families, point_labels, with_own_labels
+from kfpbench.report.naming import Family, families, point_labels, with_own_labels
 from kfpbench.report.numbers import format_number, format_plus_minus, format_seconds
 from kfpbench.report.payoff import PayoffTable, payoff_table
 from kfpbench.report.scatter import Scatter, scatter
 from kfpbench.report.skipped_metrics import SkippedMetric, skipped_metrics
 from kfpbench.report.table import Row, build_rows
 from kfpbench.report.unlike_notes import unlike_notes
+from kfpbench.suite.cell_name import axes_text
 
 _MANY = 40  # more cells than this, and the figures that have a row per cell show the front only
 _NAMES = 12  # names in a caption

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kfpbench.report.naming import axes_text
 from kfpbench.report.numbers import format_interval, format_significant, format_value
 from kfpbench.report.payoff import BreakEven, break_even_of_saving, payoff_text
 from kfpbench.runner.paired_times import Ratio
 from kfpbench.runner.timing_record import TimedSet, TimingRecord
+from kfpbench.suite.cell_name import own_names
 
 _MANY = 12  # more samplers than this, and there is no table of all pairs
 
@@ -217,9 +217,7 @@ def _warnings(timed: TimedSet) -> list[str]:
 
 
 def _names(timed: TimedSet) -> dict[str, str]:
-    """Labels, with the grid's values where several cells share one."""
-    labels = [member.label for member in timed.members.values()]
-    return {
-        cell: f"{member.label} ({axes_text(member.axes)})" if labels.count(member.label) > 1 else member.label
-        for cell, member in timed.members.items()
-    }
+    """Labels, with the axes on which they differ where several cells share one."""
+    members = timed.members.values()
+    names = own_names([member.label for member in members], [member.axes for member in members])
+    return dict(zip(timed.members, names, strict=True))

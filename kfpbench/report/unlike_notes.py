@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from kfpbench.report.aggregate import Group
 from kfpbench.report.columns import Column
-from kfpbench.report.naming import compact
 from kfpbench.report.numbers import format_number
+from kfpbench.suite.cell_name import compact
 
 _SAID_ELSEWHERE = frozenset({"n", "data", "reference"})  # in lines about the cells, not about one metric
 

@@ -8,18 +8,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from kfpbench.report.naming import axes_text
 from kfpbench.store.records import CellRecord
 from kfpbench.suite.cell import Cell
+from kfpbench.suite.cell_name import cell_name
 
 _STYLES = {"ok": "green", "skipped": "yellow", "failed": "bold red", "timeout": "bold red"}
 
 
 def describe(cell: Cell) -> str:
     """Label, data set and the axes that apply."""
-    axes = axes_text(cell.axes)
     repeat = f" #{cell.repeat}" if cell.repeat else ""
-    return f"{cell.spec['data']['name']}: {cell.label}{repeat}" + (f" ({axes})" if axes else "")
+    return f"{cell.spec['data']['name']}: {cell_name(cell.label + repeat, cell.axes)}"
 
 
 def _one_line(text: str) -> str:

@@ -153,10 +153,10 @@ class TestFewStep:
         part = run.usual().part("few_step_speed")
         assert part.number is not None
         assert part.number.value == pytest.approx(0.04 / 0.004)
-        assert part.notes[0].startswith("taken: ddim, steps 8 (ddim, 8 steps), the fastest of 2 cells")
+        assert part.notes[0].startswith("taken: ddim (steps 8), that is ddim, 8 steps, the fastest of 2 cells")
         assert {row["label"]: row["quality"] for row in part.candidates} == {
-            "ddim, steps 3": "clearly worse",
-            "ddim, steps 8": "cannot be told apart",
+            "ddim (steps 3)": "clearly worse",
+            "ddim (steps 8)": "cannot be told apart",
             "heun": "clearly better",
         }
 

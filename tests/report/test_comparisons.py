@@ -175,7 +175,7 @@ def test_no_zero_has_a_sign() -> None:
 def test_terminal_lines_claim_what_is_told_and_count_the_rest() -> None:
     cells = [record("s", 0.5 + 0.1 * (rank == 64), 0.01, axes={"rank": rank}) for rank in (32, 64)]
     lines = statistics_lines(groups_of(*cells, record("slow", 0.4, 1.0)))
-    assert lines[0].startswith("surely on the front of coverage and time per image at the stated batch: s, rank 64")
+    assert lines[0].startswith("surely on the front of coverage and time per image at the stated batch: s (rank 64")
     text = "\n".join(lines)
     assert "rank 64 instead of 32: coverage +0.1" in text
     assert "better, 1 pair" in text
