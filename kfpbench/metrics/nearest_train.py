@@ -49,6 +49,9 @@ class NearestTrain:
       gaps to training rows that are at right angles give S / D = 0.71. Blends of rows so far apart that others are
       nearer to the middle are not seen, and in one dimension, where every point lies between two rows, none are.
 
+    With fewer than 100 rows the 1 % quantile lies above the smallest: one of n held-out rows is below it, so read 1/n
+    for 0.01.
+
     Where 1 % or more of the held-out rows are training rows themselves (blank images, few values), a threshold is 0;
     then the copied and the memorised fraction are the samples' share of such rows less that of the held-out rows, at
     least 0.

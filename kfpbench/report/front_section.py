@@ -99,6 +99,7 @@ def build_front(
             "hypervolume": {
                 "speed": speed,
                 "metric": metric,
+                "share_of": "the box from the best values of all cells to their worst, a tenth of the range further",
                 "families": {
                     families[family].name: {"alone": _plain(alone), "added": _plain(added), "adds": verdicts[family]}
                     for family, (alone, added) in volumes.items()

@@ -281,3 +281,14 @@ class TestUnlikeMeasurements:
         for one, size in zip(cells, (50, 250), strict=True):
             one["spec"]["batch_size"] = size
         assert "different batch sizes (50, 250)" in render_report({}, cells, tmp_path)
+
+
+def test_the_volume_says_what_it_is_a_share_of_and_long_lists_are_folded(tmp_path: Path) -> None:
+    cells = [record("heun", 0.9, 0.01), record("koopman", 0.5, 0.001)]
+    ids = [f"{number:016x}" for number in range(60)]
+    text = render_report({"plan": ids, "executor": "serial"}, cells, tmp_path)
+    assert "hypervolume, % of the box" in text
+    assert "from the best values of all cells to the reference point" in text
+    folded = text[text.index("<dt>plan</dt>") :]
+    assert folded.index("<details>") < folded.index(ids[-1]) < folded.index("</details>")
+    assert "<dd>serial</dd>" in text
