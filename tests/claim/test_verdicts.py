@@ -188,10 +188,10 @@ class TestFewStep:
         part = run.part("few_step_speed")
         assert part.verdict == HOLDS
         rows = {row["label"]: row for row in part.candidates}
-        assert rows["heun, a 1"]["quality"] == rows["heun, a 2"]["quality"] == "not compared"
-        assert "differ in n" in rows["heun, a 1"]["why"]
-        assert "NumericalError: NaN" in rows["heun, a 2"]["why"]
-        assert "not compared: heun, a 1, heun, a 2" in part.notes[0]
+        assert rows["heun (a 1)"]["quality"] == rows["heun (a 2)"]["quality"] == "not compared"
+        assert "differ in n" in rows["heun (a 1)"]["why"]
+        assert "NumericalError: NaN" in rows["heun (a 2)"]["why"]
+        assert "not compared: heun (a 1), heun (a 2)" in part.notes[0]
 
 
 class TestDiversity:
