@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kfpbench.report.cells import STATUSES, Cell
-from kfpbench.report.naming import axes_text, compact
 from kfpbench.report.numbers import format_seconds
+from kfpbench.suite.cell_name import axes_text, cell_name, compact
 
 _VERSION_KEYS = ("kfpbench_version", "kfpbench", "version")
 _ELSEWHERE = frozenset({"suite", "command", "schema_version", "started", "finished", "seeds"})
@@ -102,9 +102,8 @@ def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _full_label(cell: Cell) -> str:
-    axes = axes_text(cell.axes)
-    data = "" if cell.dataset in axes else f" on {cell.dataset}"
-    return f"{cell.label}{data} ({axes})" if axes else f"{cell.label}{data}"
+    data = "" if cell.dataset in axes_text(cell.axes) else f" on {cell.dataset}"
+    return cell_name(cell.label + data, cell.axes)
 
 
 def _suite(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -131,7 +131,7 @@ def test_one_label_for_many_cells_gets_the_axes_that_differ(made_up: ModuleType,
         made["spec"]["sampler"]["rank"] = rank
         records.append(made)
     page = Page(render_report({}, records, tmp_path))
-    assert page.payload["scatters"]["part-1-front"]["labels"] == ["koopman, rank 16", "koopman, rank 64"]
+    assert page.payload["scatters"]["part-1-front"]["labels"] == ["koopman (rank 16)", "koopman (rank 64)"]
 
 
 def test_different_n_and_the_validation_split_are_pointed_out(made_up: ModuleType, tmp_path: Path) -> None:
