@@ -62,7 +62,8 @@ def load_plugin_files():
 
 
 def build(kind, name, trial=lambda component: None, **preferred):
-    """The component with ``preferred`` keywords where it takes them, else with its defaults, else with the first keywords that it gives the contract suite and that work.
+    """The component with ``preferred`` keywords where it takes them, else with its defaults, else with the first
+    keywords that it gives the contract suite and that work.
 
     ``trial`` tries a component out. One that raises CapabilityError there is taken only where no other way to build it
     does better; one that raises ShapeError was made for another dimension. Raises NotImplementedError, which asv takes

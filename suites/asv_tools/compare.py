@@ -12,6 +12,7 @@ import argparse
 import itertools
 import math
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -92,6 +93,16 @@ def _worse(base: Result, head: Result, unit: str, factor: float) -> bool:
     if min(head.samples) <= factor * min(base.samples):
         return False
     return bool(mannwhitneyu(head.samples, base.samples, alternative="greater").pvalue < SIGNIFICANT)
+
+
+def pooled(first: Row, second: Row) -> Row:
+    """Both measurements of one benchmark as one: all times, and their median; what has no times, as measured last."""
+
+    def together(one: Result, other: Result) -> Result:
+        samples = one.samples + other.samples
+        return Result(statistics.median(samples), samples) if one.samples and other.samples else other
+
+    return Row(first.name, first.unit, together(first.base, second.base), together(first.head, second.head))
 
 
 # ---- running
@@ -183,7 +194,7 @@ def _shown(result: Result, unit: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure, look, measure the suspects again, and say which are worse in both."""
+    """Measure, look, measure the suspects again, and say which are worse by all their times together."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("base")
     parser.add_argument("head")
@@ -212,7 +223,8 @@ def main(words: Sequence[str] | None = None) -> int:
         exact = [f"^{re.escape(name)}$" for name in suspects]
         measure([head, base], exact, given.environment, given.rounds)
         again = {row.name: row for row in read_rows(base, head, exact, given.environment)}
-        judged = [(verdict(again.get(row.name, row), given.factor), again.get(row.name, row)) for _, row in judged]
+        rows = [pooled(row, again[row.name]) if row.name in again else row for row in rows]
+        judged = [(verdict(row, given.factor), row) for row in rows]
     bad = [pair for pair in judged if pair[0] in ("worse", "broken")]
     counts = {word: sum(pair[0] == word for pair in judged) for word in dict.fromkeys(pair[0] for pair in judged)}
     print("\n" + table(judged))

@@ -32,6 +32,7 @@ class Linked(Environment):
     def __init__(self, conf: Any, python: str, requirements: Any, tagged_env_vars: Any) -> None:
         if python not in (RUNNING, "same"):
             raise EnvironmentUnavailable(f"linked: asv runs in Python {RUNNING}, not in {python}")
+        self._requirements = requirements  # its name, which the base class asks for, is made of it
         super().__init__(conf, RUNNING, requirements, tagged_env_vars)
         self._build_command = ["python -m pip wheel --quiet --no-deps -w {build_cache_dir} {build_dir}"]
         self._install_command = ["in-dir={env_dir} python -m pip install --quiet --no-deps --no-index {wheel_file}"]
