@@ -17,6 +17,7 @@ from kfpbench.cli_options import AllowPlugins, AsJson, Overrides, SuitePath
 from kfpbench.doctor.verb import doctor
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
+from kfpbench.report.figures_verb import figures
 from kfpbench.runner.time_verb import time
 from kfpbench.runner.verbs import run, spectrum
 from kfpbench.scoring.verb import score
@@ -122,6 +123,7 @@ def train(
     raise typer.Exit(train_network(options, file, folder, minutes, device))
 
 
+app.command()(figures)
 app.command()(score)
 app.command()(init)
 app.command()(doctor)
