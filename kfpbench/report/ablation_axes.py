@@ -32,7 +32,7 @@ class AblationAxis:
 
 
 def ablation_axes(groups: Sequence[Group]) -> list[AblationAxis]:
-    """The axes with two levels or more: the label, the sampler, then those of the grid in order of appearance.
+    """The axes with two values or more: the label, the sampler, then those of the grid in order of appearance.
 
     A cell that no grid varied along an axis has the value of its specification. Of axes that split the cells in the
     same way (keys that vary together) the first is kept. Cost O(groups x axes).
@@ -49,7 +49,7 @@ def ablation_axes(groups: Sequence[Group]) -> list[AblationAxis]:
     made: list[AblationAxis] = []
     for name, values in columns.items():
         axis = _axis(name, values)
-        if len(axis.levels) > 1 and not any(_same_split(axis, other) for other in made):
+        if len(set(axis.levels) - {ABSENT}) > 1 and not any(_same_split(axis, other) for other in made):
             made.append(axis)
     titles = [axis.title for axis in made]
     return [

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from kfpbench.report.ablation_section import BY_METRIC, AblationSection, build_ablation
 from kfpbench.report.aggregate import Estimate, Group, group_repeats
 from kfpbench.report.cells import read_cells
-from kfpbench.report.columns import SPEEDS, Column, cost_columns, quality_columns
+from kfpbench.report.columns import SPEEDS, cost_columns, quality_columns
 from kfpbench.report.figures import PHASES
 from kfpbench.report.front_classes import front_classes, leading_pair, placed
 from kfpbench.report.naming import COLOURS, SYMBOLS, Family, families, point_labels, with_own_labels
@@ -50,7 +50,8 @@ def write_figures(records: Iterable[Any], folder: Path, form: str = "pdf") -> li
     """Write every figure that the records have numbers for into ``folder``; the paths, in order.
 
     A data set with sampler cells gives ``front-NAME``, ``ablation-NAME`` and ``phases-NAME``, one with spectrum cells
-    ``spectrum-NAME`` and ``ablation-spectrum-NAME``. The same records give the same bytes with one version of matplotlib.
+    ``spectrum-NAME`` and ``ablation-spectrum-NAME``. The same records
+    give the same bytes with one version of matplotlib.
 
     Raises CapabilityError without matplotlib, StoreError for unreadable records, OSError where a file cannot be
     written.
@@ -207,14 +208,22 @@ def ablation_figure(groups: Sequence[Group]) -> Figure | None:
     legend = found.legends[found.start.colours] if found.start.colours is not None else ()
     width = TEXT if columns > 1 else COLUMN
     figure = new_figure(width, rows * tall + 0.12 * math.ceil(len(legend) / 4) + 0.1)
-    grid = figure.subplots(rows, columns, squeeze=False, sharey=along.numbers is None)
+    one_metric = found.start.panels != BY_METRIC
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=one_metric, sharey=one_metric or along.numbers is None)
     for place, axes in enumerate(grid.flat):
         if place >= len(panels):
             axes.set_visible(False)
             continue
         title, metric, members = panels[place]
         _draw_panel(axes, found, metric, members)
-        axes.set_title(shortened(title, 40), loc="left")
+        axes.set_title(shortened(title, 34), loc="left")
+        if one_metric:
+            name = f"{literal(metric['title'])} ({metric['advice']})"
+            if along.numbers is None and place + columns >= len(panels):
+                axes.set_xlabel(name)
+                axes.tick_params(labelbottom=True)
+            elif along.numbers is not None and place % columns == 0:
+                axes.set_ylabel(name)
     if legend:
         legend_below(figure, legend, 4)
     return figure
@@ -235,12 +244,12 @@ def _panels(found: AblationSection) -> list[tuple[str, Mapping[str, Any], list[i
     one = metrics[found.start.metric]
     members = [i for i in cells if one["rows"][i]]
     if panels is None:
-        return [(f"{one['title']} ({one['advice']})", one, members)] if members else []
+        return [("", one, members)] if members else []
     axis = found.axes[int(panels)]
     for number, level in enumerate(axis.levels):
         own = [i for i in members if axis.level_of[i] == number]
         if own:
-            made.append((f"{one['title']}, {axis.title} {level}", one, own))
+            made.append((f"{axis.title} {level}", one, own))
     return made[:_MOST_PANELS]
 
 

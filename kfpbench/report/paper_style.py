@@ -119,12 +119,13 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None
 
 
 _AROUND = (
+    # beside the bars of an interval first, which are upright and level
+    (4, 3, "left", "bottom"),
+    (4, -3, "left", "top"),
+    (-4, 3, "right", "bottom"),
+    (-4, -3, "right", "top"),
     (5, 0, "left", "center"),
     (-5, 0, "right", "center"),
-    (4, 4, "left", "bottom"),
-    (4, -4, "left", "top"),
-    (-4, 4, "right", "bottom"),
-    (-4, -4, "right", "top"),
     (0, 6, "center", "bottom"),
     (0, -6, "center", "top"),
 )

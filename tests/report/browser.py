@@ -78,7 +78,8 @@ class Page:
     def click(self, selector: str) -> None:
         """A real click, at the middle of the element."""
         where = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)}); e.scrollIntoView({{block: 'center'}});"
+            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
+            " e.scrollIntoView({block: 'center', behavior: 'instant'});"
             " const r = e.getBoundingClientRect(); return [r.left + r.width / 2, r.top + r.height / 2]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
@@ -118,8 +119,9 @@ class Browser:
     def __init__(self, folder: Path) -> None:
         ours, theirs = os.pipe(), os.pipe()
         command = [
-            str(BROWSER), "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-quic",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+            str(BROWSER), "--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu",
+            "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync",
             "--disable-dev-shm-usage", "--hide-scrollbars", f"--user-data-dir={folder / 'profile'}", "about:blank",
         ]  # fmt: skip
         self.log = (folder / "browser.log").open("wb")
