@@ -24,7 +24,7 @@ MARKERS = {
     "x": "X",
     "star": "*",
 }
-_STYLE = {
+_STYLE: Any = {  # the stubs name every key, those of older versions none
     "pdf.fonttype": 42,  # TrueType, embedded: Type 3 fonts are refused by many publishers
     "ps.fonttype": 42,
     "svg.fonttype": "path",

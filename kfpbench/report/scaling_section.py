@@ -172,7 +172,7 @@ def _points(groups: Sequence[Group], curve: Curve, column: Column) -> list[tuple
 def _figure(
     groups: Sequence[Group], drawn: Sequence[Curve], families: Sequence[Family], column: Column, title: str
 ) -> dict[str, Any]:
-    traces = []
+    traces: list[dict[str, Any]] = []
     for curve, family in zip(drawn, families, strict=True):
         points = _points(groups, curve, column)
         if not points:
@@ -207,14 +207,16 @@ def _figure(
             }
         )
     sizes = sorted({size for curve in drawn for size in curve.sizes})
-    values = [value for trace in traces for value in trace["y"]]
+    heights: list[float] = [
+        estimate.value * column.scale for curve in drawn for _, estimate, _ in _points(groups, curve, column)
+    ]
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": title}, "type": "log", "tickvals": sizes, "ticktext": [f"{s:g}" for s in sizes]},
         "yaxis": {
             "title": {"text": f"{column.title}  ({column.advice})"},
             "type": "log",
             # plotly writes every digit between two powers where there are few of those, and they overlap
-            "dtick": "D2" if max(values) < 1e3 * min(values) else 1,
+            "dtick": "D2" if max(heights) < 1e3 * min(heights) else 1,
         },
         "showlegend": False,
         "hovermode": "closest",

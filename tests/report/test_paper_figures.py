@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -98,7 +99,7 @@ def test_the_same_numbers_give_the_same_file(made_up: ModuleType, figures: Path,
 def test_names_with_dollars_and_slashes_are_text(made_up: ModuleType, tmp_path: Path) -> None:
     records = made_up.records()[:6]
     for record in records:
-        record["label"] = f"$x_{record['seed']}$ \\frac"
+        record["label"] = f"$x_{record['spec']['seed']}$ \\frac"
         record["spec"]["data"]["name"] = "../a/b $"
     paths = write_figures(records, tmp_path / "out", "svg")
     assert {path.parent for path in paths} == {tmp_path / "out"}
@@ -107,6 +108,12 @@ def test_names_with_dollars_and_slashes_are_text(made_up: ModuleType, tmp_path: 
 
 def test_the_command_writes_beside_the_run(made_up: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     made_up.write_run(tmp_path)
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(json.dumps({"schema_version": 1, **json.loads(manifest.read_text("utf-8"))}), "utf-8")
+    cells = tmp_path / "cells.jsonl"
+    kept = {"schema_version": 1, "started": "2026-03-02T10:00:00Z", "finished": "2026-03-02T10:00:01Z"}
+    lines = [json.loads(line) | kept for line in cells.read_text("utf-8").splitlines()]
+    cells.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     with pytest.raises(SystemExit) as done:
         main(["figures", str(tmp_path)])
     assert done.value.code in (0, None)
