@@ -20,6 +20,7 @@ from kfpbench.doctor.verb import doctor
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
 from kfpbench.publish.verbs import collect, export, publish, report
+from kfpbench.report.figures_verb import figures
 from kfpbench.runner.time_verb import time
 from kfpbench.runner.verbs import run, spectrum
 from kfpbench.scoring.verb import score
@@ -120,6 +121,7 @@ def train(
     raise typer.Exit(train_network(options, file, folder, minutes, device))
 
 
+app.command()(figures)
 app.command()(score)
 app.command()(init)
 app.command()(doctor)

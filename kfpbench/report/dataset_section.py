@@ -41,6 +41,7 @@ class Picture:
     caption: str
     pixelated: bool
     reduced: bool
+    cell: str
 
 
 @dataclass
@@ -168,6 +169,7 @@ def _add_scatters(
             f"{speed}|{metric}": {**made.figure, "front": made.front, "caption": captions[speed, metric]}
             for (speed, metric), made in drawn.items()
         },
+        "cells": [group.first.ident for group in groups],
         "labels": [plotly_text(label) for label in labels],
         "hover": [_hover(group, qualities) for group in groups],
     }
@@ -232,7 +234,9 @@ def _add_pictures(section: DatasetSection, groups: Sequence[Group], gallery: Gal
         made = gallery.embed(group.first.grid)
         if isinstance(made, Embedded):
             caption = _picture_caption(group, metric)
-            section.pictures.append(Picture(group.label, made.uri, caption, made.pixelated, made.reduced))
+            section.pictures.append(
+                Picture(group.label, made.uri, caption, made.pixelated, made.reduced, group.first.ident)
+            )
         else:
             section.pictures_left_out.append(f"{group.label}: {made}")
 

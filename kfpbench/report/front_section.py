@@ -28,6 +28,7 @@ class ClassRow:
     label: str
     family: int
     classes: tuple[str, ...]
+    cell: str
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def build_front(
         return None
     classes = [drawn[speed, column.metric].classes for column in columns]
     rows = [
-        ClassRow(group.label, family_of[i], tuple(own.get(i, "") for own in classes)) for i, group in enumerate(groups)
+        ClassRow(group.label, family_of[i], tuple(own.get(i, "") for own in classes), group.first.ident)
+        for i, group in enumerate(groups)
     ]
     shown = [row for row in rows if len(rows) <= _MANY or {"surely", "possibly"} & set(row.classes)]
     column = next((column for column in columns if column.metric == metric), None)

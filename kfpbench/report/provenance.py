@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -79,6 +80,26 @@ def provenance(manifest: Mapping[str, Any]) -> list[tuple[str, str]]:
 def suite_text(manifest: Mapping[str, Any]) -> str:
     """The suite file as it was run, '' where the manifest does not have it."""
     return str(_suite(manifest).get("text") or "")
+
+
+def reproduction(manifest: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The shell lines that make the run again, and what they do not bring back; empty without a command."""
+    command = [str(part) for part in manifest.get("command") or ()]
+    if not command:
+        return "", []
+    lines, notes = [shlex.join(command)], []
+    environment = manifest.get("environment")
+    git = environment.get("git") if isinstance(environment, Mapping) else None
+    commit = str((git.get("commit") if isinstance(git, Mapping) else None) or manifest.get("commit") or "")
+    if commit:
+        lines.insert(0, shlex.join(["git", "checkout", commit]))
+    if isinstance(git, Mapping) and git.get("dirty"):
+        notes.append("The working tree had changes that this commit does not hold.")
+    if _suite(manifest).get("included"):
+        notes.append("The suite includes other files, which are beside it in the repository.")
+    if manifest.get("plugins"):
+        notes.append("The run used plugins: their files are named below, not kept here.")
+    return "\n".join(lines), notes
 
 
 def format_time(text: str) -> str:
