@@ -66,7 +66,7 @@ def wait_for(condition: Callable[[], bool], workers: list[subprocess.Popen[bytes
 
 
 def check_whole(opened, trials: int) -> None:
-    """Exactly as many finished trials as were asked for; the killed one is replaced by one of the same configuration."""
+    """Exactly as many finished trials as were asked for; the killed one is there anew."""
     stored = opened.study.get_trials(deepcopy=False)
     rows = rows_of(opened.study, opened.definition)
     now = tally(stored)
