@@ -24,6 +24,7 @@ from kfpbench.report.figures_verb import figures
 from kfpbench.runner.time_verb import time
 from kfpbench.runner.verbs import run, spectrum
 from kfpbench.scoring.verb import score
+from kfpbench.study.verbs import study_app
 from kfpbench.suite.starter_verb import init
 
 # Verbs import what they need when they are called, so that --help and ls stay fast.
@@ -127,6 +128,7 @@ app.command()(init)
 app.command()(doctor)
 
 app.add_typer(cache_app, name="cache")
+app.add_typer(study_app, name="study")
 
 data_app = typer.Typer(help="Data sets on this machine.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(data_app, name="data")

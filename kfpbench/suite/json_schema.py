@@ -57,8 +57,9 @@ def _suite(variant: Variant) -> dict[str, Any]:
         properties[key] = {"type": "array", "items": items, "default": []}
     if variant == "partial":
         schema.pop("required", None)
-        for branch in properties["claim"]["anyOf"]:
-            branch.pop("required", None)
+        for key in ("claim", "study"):
+            for branch in properties[key]["anyOf"]:
+                branch.pop("required", None)
     else:
         some = [{"required": [key], "properties": {key: {"minItems": 1}}} for key in ("samplers", "spectrum")]
         schema["allOf"] = [{"anyOf": some}, {"anyOf": [_given_dynamics(), _own_dynamics()]}]

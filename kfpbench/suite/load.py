@@ -25,6 +25,7 @@ from kfpbench.suite.places import Places, dotted_places
 from kfpbench.suite.plain import plain_mapping
 from kfpbench.suite.problems import Problem, combine, from_pydantic
 from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS, SCHEMA_VERSION, SuiteModel
+from kfpbench.suite.study_schema import spell_out, study_problems
 
 _log = logging.getLogger(__name__)
 
@@ -112,6 +113,11 @@ def _finish(
     plan = plan_cells(document, model, places)
     if plan.errors:
         raise combine(plan.errors)
+    if model.study is not None:
+        from kfpbench.study.definition import study_faults
+
+        if faults := study_faults(document, model, places):
+            raise combine(faults)
     axes = {axis.key: list(document["grid"][axis.key]) for axis in plan.axes}
     _log.info("suite %s: %d cells, includes %s", path or model.name, len(plan.cells), list(merged.texts) or "none")
     return Suite(
@@ -185,6 +191,8 @@ def _spell_out_names(document: dict[str, Any]) -> None:
     for key in COMPONENT_LISTS:
         if isinstance(document.get(key), list):
             document[key] = [{"name": item} if isinstance(item, str) else item for item in document[key]]
+    if isinstance(document.get("study"), dict):
+        spell_out(document["study"])
 
 
 def _validate(document: dict[str, Any], places: Places) -> SuiteModel:
@@ -211,10 +219,14 @@ def _validate(document: dict[str, Any], places: Places) -> SuiteModel:
 
 
 def _model(document: dict[str, Any]) -> tuple[SuiteModel | None, list[Problem]]:
+    study = study_problems(document.get("study"))
+    rest = {key: value for key, value in document.items() if key != "study"} if study else document
     try:
-        model = SuiteModel.model_validate_json(json.dumps(document))
+        model = SuiteModel.model_validate_json(json.dumps(rest))
     except ValidationError as error:
-        return None, from_pydantic(error, document, SuiteModel.model_fields, NESTED_KEYS)
+        return None, [*from_pydantic(error, rest, SuiteModel.model_fields, NESTED_KEYS), *study]
+    if study:
+        return None, study
     if model.claim is not None and (fault := fault_of_labels(model.claim, model.samplers, model.grid)):
         return None, [Problem(("claim",), f"claim: {fault}")]
     if model.timing is not None and (fault := fault_of_anchor(model.timing.anchor, model.samplers)):

@@ -10,6 +10,7 @@ from kfpbench.suite.components import PLACE_KEYS, component_entry
 from kfpbench.suite.problems import Path, Problem, closest, dotted
 from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS, SuiteModel
 from kfpbench.suite.signature import Signature, read_signature
+from kfpbench.suite.study_schema import STUDY_KEYS
 
 
 class PathError(Exception):
@@ -49,6 +50,8 @@ def set_path(document: dict[str, Any], text: str, value: Any) -> Path:
         table = _mapping(document, head, head)
         table[".".join(rest)] = value
         return (head, ".".join(rest))
+    if head == "study":
+        return (head, *_set_in_study(_mapping(document, head, head), rest, value, text))
     if head in NESTED_KEYS:
         _check_known(rest[0], list(NESTED_KEYS[head]), text, head)
         if len(rest) > 1:
@@ -61,6 +64,23 @@ def set_path(document: dict[str, Any], text: str, value: Any) -> Path:
     if head in COMPONENT_LISTS:
         return _set_in_list(document, head, rest, value, text)
     raise PathError("the path goes on below a single value", got=text, allowed=head)
+
+
+def _set_in_study(study: dict[str, Any], rest: list[str], value: Any, text: str) -> Path:
+    """Into the study; what follows `space` is one key, a dotted path itself, and its parameter is set as a whole."""
+    _check_known(rest[0], list(NESTED_KEYS["study"]), text, "study")
+    if len(rest) == 1:
+        study[rest[0]] = value
+        return (rest[0],)
+    if rest[0] == "space":
+        table, key = _mapping(study, "space", "study.space"), ".".join(rest[1:])
+        table[key] = value
+        return ("space", key)
+    if rest[0] not in STUDY_KEYS or len(rest) > 2:
+        raise PathError("the path goes on below a single value", got=text)
+    _check_known(rest[1], list(STUDY_KEYS[rest[0]]), text, f"study.{rest[0]}")
+    _block(study, rest[0], None, f"study.{rest[0]}")[rest[1]] = value
+    return (rest[0], rest[1])
 
 
 def _set_in_list(document: dict[str, Any], head: str, rest: list[str], value: Any, text: str) -> Path:

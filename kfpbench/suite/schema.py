@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from kfpbench.suite.base_model import LABEL, SLUG, StrictModel
+from kfpbench.suite.study_schema import StudyBlock
 
 SCHEMA_VERSION = 1
 
-SLUG = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
-LABEL = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"  # no dot: labels are parts of dotted paths
 LABEL_PATTERN = re.compile(LABEL)
 DEVICE = r"^(auto|cpu|cuda(:[0-9]+)?)$"
 
@@ -18,23 +19,6 @@ Block = dict[str, Any]
 Count = Annotated[int, Field(ge=1)]
 Label = Annotated[str, Field(pattern=LABEL)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-
-
-class StrictModel(BaseModel):
-    """Unknown keys, NaN, infinity, and one type in place of another are refused; an integer may stand for a
-    float.
-
-    Validate with ``model_validate_json``: strict JSON mode accepts a list for a tuple, and nothing else
-    that is lax.
-    """
-
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        allow_inf_nan=False,
-        ser_json_inf_nan="constants",
-        protected_namespaces=(),
-    )
 
 
 class Budget(StrictModel):
@@ -120,10 +104,10 @@ class SuiteModel(Settings):
     data: Block
     score: Block | None = Field(None, description="Null, with process: a spectrum of the data set's own dynamics.")
     process: Block | None = Field(None, description="Null, with score: a spectrum of the data set's own dynamics.")
-    samplers: list[Block] = []
-    spectrum: list[Block] = []
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = {}
-    metrics: list[Block] = []
+    samplers: list[Block] = Field([])
+    spectrum: list[Block] = Field([])
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field({})
+    metrics: list[Block] = Field([])
     timing: Timing | None = Field(
         None,
         description="Time the samplers in turns after the run; null: not then.",
@@ -132,9 +116,10 @@ class SuiteModel(Settings):
     isolate: bool = Field(
         False, description="A process of its own for every cell: none can take the others down. Costs seconds a cell."
     )
-    plugins: list[str] = []
-    include: list[str] = []
+    plugins: list[str] = Field([])
+    include: list[str] = Field([])
     claim: ClaimBlock | None = Field(None, description="Makes the run answer the paper's sentence in a claim card.")
+    study: StudyBlock | None = Field(None, description="What `kfpbench study` searches; see docs/studies.md.")
 
 
 COMPONENT_FIELDS = {"data": "datasets", "score": "scores", "process": "processes"}
@@ -151,6 +136,7 @@ NOT_AXES = (
     "timing",
     "cache",
     "isolate",
+    "study",
 )
 DYNAMICS = ("score", "process")  # of the reverse process; null for a reference problem, which has its own
 AXIS_FIELDS = (*COMPONENT_FIELDS, "metrics", *Settings.model_fields)
@@ -158,4 +144,5 @@ NESTED_KEYS = {
     "budget": tuple(Budget.model_fields),
     "claim": tuple(ClaimBlock.model_fields),
     "timing": tuple(Timing.model_fields),
+    "study": tuple(StudyBlock.model_fields),
 }

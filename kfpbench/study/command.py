@@ -1,0 +1,185 @@
+"""What the verbs of `kfpbench study` do: run and join a study, and show what came of it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from kfpbench.errors import StoreError
+from kfpbench.report.naming import compact
+from kfpbench.runner.execute import RUNS
+from kfpbench.store.records import utc_now
+from kfpbench.store.run_folder import RunFolder
+from kfpbench.study.claims import Claims, claims_of
+from kfpbench.study.definition import Definition
+from kfpbench.study.folder import open_folder, stage_path
+from kfpbench.study.storage import Place, open_storage
+from kfpbench.study.trials import Tally, reason_of, tally, what_of
+from kfpbench.study.worker import Notice, open_study, work
+from kfpbench.suite.load import Suite, load_suite
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+STORAGE_VARIABLE = "KFPBENCH_STUDY_STORAGE"  # a URL may hold a password, which a command line shows to everybody
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """The options that the verbs share."""
+
+    out: Path | None = None
+    storage: str | None = None
+    name: str | None = None
+    overrides: Sequence[str] = ()
+    allow_plugins: bool = False
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A study with everything that belongs to it."""
+
+    suite: Suite
+    definition: Definition
+    place: Place
+    folder: Path
+    study: Study
+    claims: Claims
+
+
+def open_all(file: Path, options: StudyOptions, *, create: bool) -> Opened:
+    """Load the suite, and open its study; with ``create`` make both the study and its folder.
+
+    Raises SuiteError for a bad suite or one without a study, StoreError as `open_storage` and `open_study` do.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker says what becomes of each trial
+    suite = load_suite(file, overrides=options.overrides, allow_plugins=options.allow_plugins)
+    definition = Definition.of(suite, options.name)
+    folder = options.out if options.out is not None else RUNS / definition.name
+    place = Place.of(options.storage, folder)
+    if create:
+        open_folder(folder, suite, definition, _shown_command())
+    storage = open_storage(place, definition.block.heartbeat, create=create)
+    claims = claims_of(place, definition.name)
+    study = open_study(definition, storage, claims, create=create)
+    return Opened(suite, definition, place, folder, study, claims)
+
+
+def run_study(file: Path, options: StudyOptions, workers: int) -> int:
+    """Run a study with that many workers to its end, then write its results and report. Returns the exit code.
+
+    0: it is complete, and some trial has a result; 1: not so; 130: interrupted.
+    """
+    console = Console()
+    if workers == 1:
+        code = work_on(file, options)
+    else:
+        open_all(file, options, create=True)  # what is wrong is said once
+        code = _work_in_processes(file, options, workers, console)
+    opened = open_all(file, options, create=False)
+    _finish(opened)
+    now = tally(opened.study.get_trials(deepcopy=False))
+    _say(console, _tally_text(now, opened.definition.trials))
+    if code == 130:
+        _say(console, "interrupted; finished trials are kept, run the same command again to go on")
+        return code
+    from kfpbench.study.report import write_study_report
+
+    _say(console, f"report: {write_study_report(opened)}")
+    results = any(what_of(trial) == "ok" for trial in now.counted)
+    return 0 if results and now.waiting + now.running == 0 else 1
+
+
+def work_on(file: Path, options: StudyOptions) -> int:
+    """Join a study, or begin it, with one worker: this process. Returns 0, or 130 after an interrupt."""
+    console = Console()
+    opened = open_all(file, options, create=True)
+    try:
+        work(opened.definition, opened.study, opened.claims, opened.folder, say=lambda one: _say(console, _line(one)))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _work_in_processes(file: Path, options: StudyOptions, workers: int, console: Console) -> int:
+    """Start workers as processes of their own and wait for them; one that dies is named, its trial is the others'."""
+    environment = dict(os.environ)
+    # that many processes with all threads each would slow each other down
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    environment.setdefault("OMP_NUM_THREADS", threads)
+    if options.storage is not None:
+        environment[STORAGE_VARIABLE] = options.storage
+    command = [sys.executable, "-P", "-m", "kfpbench.cli", "study", "worker", str(file)]
+    command += [] if options.out is None else ["--out", str(options.out)]
+    command += [] if options.name is None else ["--name", options.name]
+    command += [part for text in options.overrides for part in ("--set", text)]
+    command += ["--allow-plugins"] if options.allow_plugins else []
+    running = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+    try:
+        codes = [process.wait() for process in running]
+    except KeyboardInterrupt:  # the workers have had the same signal
+        for process in running:
+            process.wait()
+        return 130
+    died = sum(code < 0 for code in codes)
+    if died:
+        _say(console, f"{died} of {workers} workers died")
+    return 130 if 130 in codes else max(0, *codes)
+
+
+def _finish(opened: Opened) -> None:
+    """Tables from the records, and the end in the manifest."""
+    for path in [opened.folder, *(stage_path(opened.folder, stage) for stage in opened.definition.stages)]:
+        if RunFolder.is_run(path):
+            folder = RunFolder.open(path)
+            folder.write_manifest({**folder.read_manifest(), "finished": utc_now()})
+            folder.write_results()
+
+
+def existing(file: Path, options: StudyOptions) -> Opened:
+    """A study that is there already, to be looked at. Raises StoreError where none of its trials has finished."""
+    opened = open_all(file, options, create=False)
+    if not tally(opened.study.get_trials(deepcopy=False)).finished:
+        raise StoreError("no trial of the study has finished yet", got=opened.definition.name)
+    return opened
+
+
+def _line(notice: Notice) -> str:
+    """One finished trial: how many there are now, what became of it, its numbers and its configuration."""
+    trial = notice.trial
+    wanted = "" if notice.wanted is None else f"/{notice.wanted}"
+    values = ", ".join(f"{value:.4g}" for value in trial.values or ())
+    seconds = trial.duration.total_seconds() if trial.duration is not None else 0.0
+    parts = [f"[{notice.tally.finished}{wanted}] {what_of(trial)} {seconds:.1f} s  trial {trial.number}"]
+    parts += [values] if values else []
+    parts += [reason_of(trial)] if reason_of(trial) else []
+    parts += [", ".join(f"{path.rpartition('.')[2]}={compact(value)}" for path, value in trial.params.items())]
+    return "".join(one if one.isprintable() else "?" for one in "  ".join(parts))
+
+
+def _tally_text(now: Tally, wanted: int | None) -> str:
+    counts: dict[str, int] = {}
+    for trial in now.counted:
+        counts[what_of(trial)] = counts.get(what_of(trial), 0) + 1
+    of = "" if wanted is None else f" of {wanted}"
+    return f"{now.finished}{of} trials finished: " + ", ".join(f"{count} {what}" for what, count in counts.items())
+
+
+def _shown_command() -> list[str]:
+    """The command as a record may show it: without the password of a storage."""
+    from kfpbench.study.storage import redacted
+
+    return ["kfpbench", *(redacted(one) if "://" in one else one for one in sys.argv[1:])]
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -1,0 +1,138 @@
+"""What a study does with a configuration, its stages and failures, and what is made of the results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kfpbench.errors import StoreError, SuiteError
+from kfpbench.statistics.hypervolume import hypervolume
+from kfpbench.study.command import Opened, StudyOptions, existing, open_all, work_on
+from kfpbench.study.export import write_suite
+from kfpbench.study.objectives import Objective, Reading, clearly_dominated
+from kfpbench.study.report import render_study
+from kfpbench.study.results import frame_of_rows, front_of, rows_of, volume_history
+from kfpbench.study.storage import Place
+from kfpbench.study.trials import tally
+from kfpbench.suite.load import load_suite
+
+
+def studied(suite: Path, *overrides: str, out: str = "out") -> Opened:
+    options = StudyOptions(suite.parent / out, None, None, overrides, True)
+    assert work_on(suite, options) == 0
+    return existing(suite, options)
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "said"),
+    [
+        ("study.objectives=[f3]", "study.objectives", "no cell of this suite reports"),
+        ("study.space.samplers.x.a={low: 1, high: 0}", "samplers.x.a", "high is not above low"),
+        ("study.space.samplers.x.a={low: 0.0, high: 2.0}", "samplers.x.a", "where samplers.x.a = 2.0"),
+        ("study.space.samplers.x.a={low: 0, high: 1, logs: true}", "samplers.x.a", "unknown key"),
+        ("study.space.samplers.x.q=[1]", "samplers.x.q", "unknown path"),
+        ("study.space.samplers.x.extra={low: 0, high: 1, when: {samplers.x.kin: plain}}", "extra", "no parameter"),
+        ("study.space.seed=[1, 2]", "seed", "a trial's seed"),
+        ("study.stages=[8]", "study.stages", "less than n_samples"),
+        ("study.sampler=grid", "suite.yaml:15:", "a grid needs choices"),
+        ("study.budget={}", "study", "no budget"),
+        ("study.target=y", "study.target", "no entry"),
+        ("study.sampler=tpes", "study.sampler", "'tpe'"),
+    ],
+)
+def test_a_fault_is_named_with_its_place(planted: Path, override: str, where: str, said: str) -> None:
+    with pytest.raises(SuiteError) as caught:
+        load_suite(planted, overrides=[override], allow_plugins=True)
+    assert said in str(caught.value)
+    assert where in str(caught.value)
+
+
+def test_resume_stage_failure_export_and_report(planted: Path) -> None:
+    space = "study.space.samplers.x.kind=[plain, broken]"
+    first = studied(planted, space, "study.budget.trials=4")
+    before = [row.params for row in rows_of(first.study, first.definition)]
+    opened = studied(planted, space, "study.budget.trials=9")
+    rows = rows_of(opened.study, opened.definition)
+    assert len(rows) == 9  # four of the first command, and five more
+    assert [row.params for row in rows[:4]] == before
+    failed = [row for row in rows if row.params["samplers.x.kind"] == "broken"]
+    assert failed
+    assert all(row.what == "failed" and "planted failure" in row.reason for row in failed)
+    good = [row for row in rows if row.what == "ok"]
+    frame = frame_of_rows(good, opened.definition.objectives)
+    costs = frame.costs(np.array([row.values for row in good]))
+    assert volume_history(rows, frame)[-1] == pytest.approx(hypervolume(costs.tolist(), [1.0, 1.0]))
+    assert "planted failure" in render_study(opened)
+    best = write_suite(opened, planted.with_name("best.yaml"))
+    exported = load_suite(best, allow_plugins=True)
+    assert [cell.label for cell in exported.cells] == [
+        f"x_t{row.number}" for row in front_of(opened.study, opened.definition)
+    ]
+    assert {cell.seed for cell in exported.cells} == {1000}
+    with pytest.raises(StoreError, match="searches something else"):
+        open_all(planted, StudyOptions(planted.parent / "out", overrides=(), allow_plugins=True), create=True)
+
+
+def test_a_configuration_that_is_clearly_dominated_stops_at_its_stage(planted: Path) -> None:
+    space = "study.space={samplers.x.extra: [0.0, 5.0], samplers.x.b: [0.0, 0.5]}"
+    opened = studied(planted, space, "study.sampler=grid", "study.budget={}", "study.stages=[4]")
+    rows = rows_of(opened.study, opened.definition)
+    assert {tuple(row.params.values()): row.what for row in rows} == {
+        (0.0, 0.0): "ok", (0.0, 0.5): "stopped", (5.0, 0.0): "stopped", (5.0, 0.5): "stopped",
+    }  # fmt: skip
+    assert {row.stage for row in rows if row.what == "stopped"} == {4}
+
+
+def test_a_constraint_keeps_off_the_front(planted: Path) -> None:
+    opened = studied(planted, "study.constraints=[{metric: f1, at_least: 0.5}]")
+    assert all(row.values[0] >= 0.5 for row in front_of(opened.study, opened.definition))
+    assert {row.what for row in rows_of(opened.study, opened.definition)} == {"ok", "infeasible"}
+
+
+def test_intervals_that_meet_do_not_stop_a_trial() -> None:
+    both = [Objective("a", "minimize"), Objective("b", "maximize")]
+    good = Reading([1.0, 5.0], [0.5, 4.0], [1.5, 6.0], {})
+    assert clearly_dominated(Reading([2.0, 3.0], [1.6, 2.0], [3.0, 3.9], {}), [good], both)
+    assert not clearly_dominated(Reading([2.0, 3.0], [1.4, 2.0], [3.0, 3.9], {}), [good], both)
+    assert not clearly_dominated(Reading([2.0, 3.0], [1.6, 2.0], [3.0, 4.1], {}), [good], both)
+    broken = Reading(good.values, good.low, good.high, {"memory": 1.0})
+    assert not clearly_dominated(Reading([2.0, 3.0], [1.6, 2.0], [3.0, 3.9], {}), [broken], both)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_an_export_never_replaces_what_is_no_ordinary_file(planted: Path, force: bool) -> None:
+    opened = studied(planted, "study.budget.trials=2")
+    target = planted.with_name("target.yaml")
+    target.write_text("kept")
+    link, folder = planted.with_name("link.yaml"), planted.with_name("folder")
+    link.symlink_to(target)
+    folder.mkdir()
+    for path in (link, folder):
+        with pytest.raises(StoreError, match="no ordinary file"):
+            write_suite(opened, path, overwrite=force)
+    assert target.read_text() == "kept"
+    assert link.is_symlink()
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    place = Place.of("postgresql://me:secret@host:5432/studies", tmp_path)
+    assert place.url == "postgresql+psycopg://me:secret@host:5432/studies"
+    assert "secret" not in place.shown
+    with pytest.raises(StoreError, match="not a storage"):
+        Place.of("mysql://host/studies", tmp_path)
+
+
+@pytest.mark.slow
+def test_tpe_beats_random_search_where_the_front_is_known(planted: Path) -> None:
+    volumes: dict[str, list[float]] = {"tpe": [], "random": []}
+    for name, found in volumes.items():
+        for seed in range(5):
+            sampler = f"study.sampler={name}"
+            opened = studied(planted, sampler, f"study.seed={seed}", "study.budget.trials=40", out=f"{name}{seed}")
+            assert tally(opened.study.get_trials(deepcopy=False)).finished == 40
+            points = [row.values for row in rows_of(opened.study, opened.definition)]
+            found.append(hypervolume(points, [1.1, 6.0]))
+    print(f"median hypervolume: tpe {np.median(volumes['tpe']):.3f}, random {np.median(volumes['random']):.3f}")
+    assert np.median(volumes["tpe"]) > np.median(volumes["random"])
