@@ -17,7 +17,7 @@ from kfpbench.protocols import DatasetPlugin
 from kfpbench.testing.contract import Contract, NotApplicableError, remembered, require
 
 CONTRACT = Contract("datasets")
-_SHARED = 0.01  # of the test rows that may be training rows too: real sets hold duplicates, float32 numbers collide
+_SHARED = 0.01  # of a split's rows that may be in another one too: real sets hold duplicates, float32 numbers collide
 _DEVIATIONS = 6.0  # standard errors between rows and law
 _SPLITS = ("train", "validation", "test")
 
@@ -61,19 +61,21 @@ def labels_belong_to_rows(plugin: DatasetPlugin) -> None:
 
 @CONTRACT
 def splits_share_no_rows(plugin: DatasetPlugin) -> None:
-    """Fewer than 1 % of the validation and of the test rows are training rows, bit by bit."""
+    """Of each two splits, fewer than 1 % of the later one's rows are in the earlier one, bit by bit."""
     dataset = _loaded(plugin)
-    training = {row.tobytes() for row in dataset.train}
-    for name in ("validation", "test"):
+    earlier: dict[str, set[bytes]] = {}
+    for name in _SPLITS:
         rows = getattr(dataset, name)
-        shared = sum(row.tobytes() in training for row in rows)
-        require(
-            shared < max(1.0, _SHARED * len(rows)),
-            f"{name} rows are training rows",
-            got=f"{shared} of {len(rows)}",
-            allowed="none, but for duplicates within the data",
-            remedy="Split first, by the row's index; give each split of a synthetic law a stream of its own.",
-        )
+        for other, known in earlier.items():
+            shared = sum(row.tobytes() in known for row in rows)
+            require(
+                shared < max(1.0, _SHARED * len(rows)),
+                f"{name} rows are {other} rows",
+                got=f"{shared} of {len(rows)}",
+                allowed="none, but for duplicates within the data",
+                remedy="Split first, by the row's index; give each split of a synthetic law a stream of its own.",
+            )
+        earlier[name] = {row.tobytes() for row in rows}
 
 
 @CONTRACT
@@ -81,8 +83,8 @@ def size_is_that_of_the_rows(plugin: DatasetPlugin) -> None:
     """``size`` is (training rows, d) as loaded, and for reference "test" that of ``for_reference("test")``."""
     dataset = _loaded(plugin)
     for reference in ("validation", "test"):
-        found: Any = plugin.size(reference)  # type: ignore[arg-type]
-        exact = dataset.for_reference(reference).train.shape  # type: ignore[arg-type]
+        found: Any = plugin.size(reference)
+        exact = dataset.for_reference(reference).train.shape
         remedy = "Against test rows the validation rows are training rows too."
         require(tuple(found) == exact, f"size({reference!r}) is wrong", got=found, allowed=exact, remedy=remedy)
 
