@@ -16,7 +16,9 @@ from kfpbench_baselines.probability_flow import velocity
 class ProbabilityFlowEuler(Integrator):
     """x <- x + (t_(i+1) - t_i) v(x, t_i), v the probability-flow velocity: order 1, NFE = steps.
 
-    Under VE this is DDIM. Source: Song et al. (2021), eq. (13).
+    v = f x - (1/2) g^2 grad log p_t; the linear part is not solved exactly, so that under VE alone this is DDIM. Row by
+    row, x (n, d); O(n d) beside the score. Raises ParameterError for fewer than one step or an unknown schedule.
+    Source: Song et al., "Score-Based Generative Modeling through Stochastic Differential Equations" (2021), eq. (13).
     """
 
     batches: ClassVar[int] = 3

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from kfpbench.data.dataset import Dataset, Mixture, Reference
+from kfpbench.data.fingerprint import fingerprint
 from kfpbench.errors import ParameterError
 
 Rows = Annotated[int, Field(ge=1, le=10_000_000)]
@@ -127,16 +126,8 @@ def draw_splits(name: str, source: str, law: Mixture, sizes: tuple[int, int, int
         test=test,
         law=law,
         source=f"{source}; rows drawn with seed {seed}",
-        fingerprint=_fingerprint(train, validation, test),
+        fingerprint=fingerprint(train, validation, test),
     )
-
-
-def _fingerprint(*splits: NDArray[np.float32]) -> str:
-    content = hashlib.sha256()
-    for rows in splits:
-        content.update(f"{rows.shape}".encode())
-        content.update(np.ascontiguousarray(rows, dtype="<f4").data)
-    return content.hexdigest()
 
 
 def require_positive(name: str, seed: int, **positive: float) -> None:

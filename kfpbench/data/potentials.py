@@ -119,8 +119,10 @@ class Well(StationaryRows):
 class DoubleWell(Well):
     """V(x) = (x^2 - 1)^2: minima at -1 and 1, a barrier of height 1 at 0.
 
-    The slowest mode, the hopping between the wells, decays about as exp(-beta) (Kramers), so a large beta separates it
-    from the others.
+    The slowest mode, the hopping between the wells, decays about as exp(-beta), so a large beta separates it from the
+    others. Rows are (n, 1), in units of the wells' distance from 0; times in those of dx = -V' dt + sqrt(2 / beta) dw.
+    Raises ParameterError unless 0 < beta <= 1000. Source: Kramers, "Brownian motion in a field of force and the
+    diffusion model of chemical reactions", Physica 7(4):284 (1940), for the rate.
     """
 
     label: ClassVar[str] = "double_well"
@@ -148,7 +150,8 @@ class QuadrupleWell(DoubleWell):
 class TiltedWell(Well):
     """V(x) = (x^2 - 1)^2 + tilt x: wells of unequal depth, no symmetry; one well alone beyond |tilt| = 8 / (3 sqrt 3).
 
-    Raises ParameterError for a tilt that is not finite or above 100 in size.
+    Rows are (n, 1), in units of the untilted wells' distance from 0. Raises ParameterError unless 0 < beta <= 1000,
+    and for a tilt that is not finite or above 100 in size.
     """
 
     label: ClassVar[str] = "tilted_well"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, fields
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from kfpbench.data.dataset import Dataset, Mixture, Reference
+from kfpbench.data.fingerprint import fingerprint
 from kfpbench.errors import ParameterError, ShapeError
 
 Array = NDArray[np.float64]
@@ -125,7 +125,7 @@ class StationaryRows:
             test=splits[2],
             law=self._law(),
             source=f"invariant density of {self.label}({parameters}); rows drawn with seed {self.seed}",
-            fingerprint=_fingerprint(*splits),
+            fingerprint=fingerprint(*splits),
         )
 
 
@@ -184,11 +184,3 @@ def tensor_grid(nodes: Array, weights: Array, dimension: int, label: str) -> tup
     for _ in range(dimension - 1):
         product = np.multiply.outer(product, weights).ravel()
     return points, product / product.sum()
-
-
-def _fingerprint(*splits: NDArray[np.float32]) -> str:
-    content = hashlib.sha256()
-    for rows in splits:
-        content.update(f"{rows.shape}".encode())
-        content.update(np.ascontiguousarray(rows, dtype="<f4").data)
-    return content.hexdigest()

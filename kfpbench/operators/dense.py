@@ -40,7 +40,12 @@ class DenseMatrix:
 
 
 class DenseGram:
-    """Builds every Gram matrix once: O(n M d) time, O(n M) memory; fastest up to a few thousand points."""
+    """Builds every Gram matrix once, by matrix products, and keeps it: fastest up to a few thousand points.
+
+    Shapes: x (n, d), centres (M, d), drift (n, d) -> (n, M) in the type of x, on its device. O(n M d) time, O(n M)
+    memory, the formulas of ``kfpbench.operators.pairwise``. Raises ShapeError for mismatched operands, CapabilityError
+    for a kernel without the derivatives that the generator needs.
+    """
 
     lazy = False
 

@@ -6,7 +6,7 @@ import json
 import math
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ class DiffusersUNet:
     diffusers (extra ``diffusers``), for a data set of other images, and for levels above those that it was trained on.
     Source: Ho, Jain, Abbeel (2020), eq. (4) and (9); Salimans and Ho (2022), sec. 4, for v.
     """
+
+    contract_examples: ClassVar[tuple[dict[str, object], ...]] = ({"folder": "ddpm-cifar10-32"},)
 
     def __init__(
         self,

@@ -20,7 +20,8 @@ class EmpiricalScore:
 
     Exact up to rounding: only weights whose sum is below the unit roundoff are dropped. Its flow reproduces training
     rows as sigma tends to 0: a memorising reference, not a generative model. Cost O(n N d) an evaluation; memory
-    ``tile`` x N numbers besides the rows.
+    ``tile`` x N numbers besides the rows. Source: Karras et al., "Elucidating the Design Space of Diffusion-Based
+    Generative Models" (2022), appendix B.3, eq. (57).
     """
 
     def __init__(self, tile: Annotated[int, Field(ge=1)] = 256) -> None:

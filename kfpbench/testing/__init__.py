@@ -1,4 +1,4 @@
-"""Contract suites for plugins: every kernel, backend, eigensolver, sampler, metric and feature extractor, ours or not.
+"""Contract suites for plugins: every component of every kind, ours or not.
 
 With pytest, one parametrised test runs every law on every component:
 
@@ -20,7 +20,17 @@ from kfpbench.testing.cases import Case, Keywords, cases, construct, constructio
 from kfpbench.testing.contract import Check, ContractError, Finding, NotApplicableError
 from kfpbench.testing.shape import missing_members
 
-KINDS = ("kernels", "backends", "eigensolvers", "samplers", "metrics", "features")
+KINDS = (
+    "datasets",
+    "processes",
+    "scores",
+    "kernels",
+    "backends",
+    "eigensolvers",
+    "samplers",
+    "metrics",
+    "features",
+)
 
 __all__ = [
     "KINDS",

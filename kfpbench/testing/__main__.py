@@ -34,7 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True, highlight=False)
         return 2
     failed = [finding for finding in findings if finding.outcome == "failed"]
-    table = Table("component", "check", "outcome", "reason", title=f"contract of {given.kind}")
+    table = Table(title=f"contract of {given.kind}")
+    for column in ("component", "check", "outcome", "reason"):
+        table.add_column(column, overflow="fold", no_wrap=column in ("check", "outcome"))
     for finding in findings:
         if not (given.failures and finding.passed):
             style = {"passed": "green", "failed": "red", "skipped": "yellow"}[finding.outcome]

@@ -70,7 +70,7 @@ def test_registered_classes_have_the_shape_of_their_kind(kind):
 
 def test_a_kind_without_a_contract_is_refused():
     with pytest.raises(PluginError, match="no contract for this kind"):
-        testing.checks("datasets")
+        testing.checks("spells")
 
 
 def test_a_capability_error_is_a_skip_with_its_reason():
