@@ -13,7 +13,7 @@ from kfpbench.report.naming import axes_text, compact
 from kfpbench.report.numbers import format_seconds
 
 _VERSION_KEYS = ("kfpbench_version", "kfpbench", "version")
-_ELSEWHERE = frozenset({"suite", "command", "schema_version", "started", "finished", "seeds"})
+_ELSEWHERE = frozenset({"suite", "command", "schema_version", "started", "finished", "seeds", "concluded"})
 
 
 @dataclass(frozen=True)
