@@ -7,7 +7,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test test-slow test-all lint format asv speed clean
+.PHONY: help quickstart test test-slow test-all lint format asv asv-compare asv-publish speed clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,9 +33,32 @@ format: $(VENV)/.dev ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-asv: $(VENV)/.dev ## Run the asv benchmarks on this commit in this environment and keep the results
+# asv: BENCH is a regular expression of benchmark names, COMMITS a range for git rev-list, ASV_ENV linked or virtualenv
+BENCH ?= .
+ASV_ENV ?= linked
+BASE ?= HEAD~1
+HEAD ?= HEAD
+FACTOR ?= 1.5
+ROUNDS ?= 4
+# times of one thread repeat better
+asv asv-compare: export OMP_NUM_THREADS ?= 1
+
+asv: $(VENV)/.dev ## Run the asv benchmarks on this commit, or on COMMITS=..., and keep the results
 	$(BIN)/asv machine --yes
-	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --show-stderr
+ifdef COMMITS
+	$(BIN)/asv run "$(COMMITS)" --environment $(ASV_ENV) --bench "$(BENCH)" --show-stderr
+else
+	@git diff --quiet HEAD -- kfpbench baselines pyproject.toml || \
+	  { echo "kfpbench/ differs from the commit under which its times would be stored: commit first"; exit 2; }
+	$(BIN)/asv run --python=same --set-commit-hash=$$(git rev-parse HEAD) --bench "$(BENCH)" --show-stderr
+endif
+
+asv-compare: $(VENV)/.dev ## Run them on BASE and HEAD by turns; fails where HEAD takes FACTOR (1.5) times as much
+	$(BIN)/python suites/asv_tools/compare.py "$(BASE)" "$(HEAD)" --factor $(FACTOR) --rounds $(ROUNDS) \
+	  --environment $(ASV_ENV) --bench "$(BENCH)"
+
+asv-publish: $(VENV)/.dev ## Build the site of all stored results, .asv/html; look at it with `.venv/bin/asv preview`
+	$(BIN)/asv publish
 
 speed: $(VENV)/.dev ## Print what the eigensolvers cost: against a peer, at large N, and with growing N (half an hour)
 	for part in peers large krylov scaling; do $(BIN)/python suites/asv/spectral_ratios.py $$part || exit 1; done

@@ -19,7 +19,8 @@ from kfpbench.compare.verbs import compare
 from kfpbench.doctor.verb import doctor
 from kfpbench.errors import DataError, KfpbenchError
 from kfpbench.protocols import KINDS
-from kfpbench.publish.verbs import collect, export, report
+from kfpbench.publish.verbs import collect, export, publish, report
+from kfpbench.report.figures_verb import figures
 from kfpbench.runner.time_verb import time
 from kfpbench.runner.verbs import run, spectrum
 from kfpbench.scoring.verb import score
@@ -85,6 +86,7 @@ app.command()(time)
 app.command()(report)
 app.command()(compare)
 app.command()(collect)
+app.command()(publish)
 app.command()(export)
 
 
@@ -119,6 +121,7 @@ def train(
     raise typer.Exit(train_network(options, file, folder, minutes, device))
 
 
+app.command()(figures)
 app.command()(score)
 app.command()(init)
 app.command()(doctor)

@@ -39,6 +39,12 @@ def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
     assert heavy_after(program + "    assert not end.code\nelse:\n    sys.exit('no exit')") == set()
 
 
+def test_what_every_run_begins_with_is_light() -> None:
+    """Progress and options are imported before the suite is read: scipy.stats alone would double that time."""
+    assert "scipy" not in heavy_after("import kfpbench.runner.progress")
+    assert "scipy.stats" not in python("-c", "import sys, kfpbench.runner.command; print(*sys.modules)").stdout.split()
+
+
 def test_loading_a_table_needs_no_torch() -> None:
     assert "torch" not in heavy_after("import kfpbench\nkfpbench.load_run")
 

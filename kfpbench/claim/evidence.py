@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kfpbench.claim.verdict import Number
 from kfpbench.errors import ParameterError
-from kfpbench.metrics.intervals import clopper_pearson
 from kfpbench.statistics.difference_table import unique_labels
-from kfpbench.statistics.mean_interval import mean_interval
 from kfpbench.statistics.observation import Observation, observe, part, repeat_key
+from kfpbench.statistics.repeats_interval import repeats_interval
 
-_SAMPLER_PATH = re.compile(r"samplers\.[^. ]+\.")  # of an axis: the label says which sampler
 LATENCY, THROUGHPUT = "seconds_per_image_batch1", "seconds_per_image"
 
 
@@ -63,7 +60,7 @@ def find_samplers(records: Iterable[Any], label: str) -> list[Sampled]:
             groups.setdefault(key, []).append(record)
     if not groups:
         return [Sampled(label, reason=f"the cell {label} has not been run")]
-    names = [_SAMPLER_PATH.sub("", name) for name in unique_labels(list(groups.values()))]
+    names = unique_labels(list(groups.values()))
     return [_sampled(name, group) for name, group in zip(names, groups.values(), strict=True)]
 
 
@@ -85,11 +82,9 @@ def _sampled(label: str, group: Sequence[Any]) -> Sampled:
 
 
 def number_of(sampled: Sampled, metric: str, name: str = "", unit: str = "") -> Number:
-    """A metric of a sampler: one repeat has its own interval, several have Student's interval between them.
+    """A metric of a sampler: one repeat has its own interval, several have that of ``repeats_interval``.
 
-    Of a share of n rows that is widened, where needed, to hold the exact binomial one of all repeats' rows together:
-    repeats that agree, as shares near 0 do, are no proof that there is no error. Raises ParameterError where a repeat
-    lacks the metric.
+    Raises ParameterError where a repeat lacks the metric.
     """
     seen = [_observed(record, metric) for record in sampled.records]
     name = name or f"{metric} of {sampled.label}"
@@ -100,10 +95,7 @@ def number_of(sampled: Sampled, metric: str, name: str = "", unit: str = "") -> 
     values = [one.value for one in seen]
     if not all(map(math.isfinite, values)):
         return Number(name, math.nan, unit=unit, how="a repeat has no finite value")
-    mean, low, high = mean_interval(values)
-    if all(one.fraction and one.value >= 0 for one in seen):
-        exact_low, exact_high = clopper_pearson(mean, sum(one.n or 0 for one in seen))
-        low, high = min(low, exact_low), max(high, exact_high)
+    mean, low, high = repeats_interval(seen)
     return Number(name, mean, low, high, unit, seen[0].n, f"Student's t over {len(values)} seeds")
 
 

@@ -107,8 +107,8 @@ def _seconds(one: Candidate) -> float:
 
 def _choice(best: Candidate, usable: int, found: Sequence[Candidate]) -> str:
     word = "clearly better" if best.quality == BETTER else "not to be told apart from the spectral sampler's"
-    note = f"taken: {best.sampled.label} ({sampler_name(best.sampled)}), the fastest of {usable} cells that reach the "
-    note += f"spectral sampler's Fréchet distance, of {len(found)}; its own is {word}"
+    note = f"taken: {best.sampled.label}, that is {sampler_name(best.sampled)}, the fastest of {usable} cells that "
+    note += f"reach the spectral sampler's Fréchet distance, of {len(found)}; its own is {word}"
     left = [one.sampled.label for one in found if one.quality == UNCOMPARED]
     return f"{note}; not compared: {', '.join(left)}" if left else note
 

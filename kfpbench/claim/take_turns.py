@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +29,11 @@ def take_turns(
     folder: Path,
     *,
     force: bool = False,
+    say: Callable[[str], None] | None = None,
 ) -> None:
     """Write the times of the pairs of samplers that the card compares, where the folder does not have them yet.
 
-    ``force`` takes all of them anew.
+    ``force`` takes all of them anew. ``say`` is told what begins.
 
     Every pair is timed by itself: a reference of 1000 steps between the two visits of two fast samplers would let the
     machine drift. The samplers are fitted anew. What goes wrong is noted, and the card then goes by the cells' own
@@ -51,11 +52,13 @@ def take_turns(
     ]
     if not missing:
         return
-    _log.info("claim: %d pairs of samplers are timed in turns", len(missing))
+    say = say or _log.info
     note = ""
     taken = list(ratios.times)
     try:
-        taken += _time([[by_id[one] for one in pair] for pair in missing])
+        for times in _time([[by_id[one] for one in pair] for pair in missing], say):
+            taken.append(times)
+            write_times(InterleavedRatios(tuple(taken)), folder)  # what is taken stays, should the next be interrupted
     except (Exception, SystemExit) as error:  # a sampler may fail in any way, plugins above all
         note = f"the samplers could not be timed in turns: {type(error).__name__}: {error}"
     write_times(InterleavedRatios(tuple(taken), note), folder)
@@ -75,21 +78,21 @@ def _latency(record: CellRecord) -> float:
     return float(found[0]) if found else float("inf")
 
 
-def _time(pairs: Sequence[Sequence[Cell]]) -> list[BatchTimes]:
+def _time(pairs: Sequence[Sequence[Cell]], say: Callable[[str], None]) -> Iterator[BatchTimes]:
     from kfpbench.runner.interleaved_timing import interleaved_times
     from kfpbench.runner.materials import Materials
     from kfpbench.suite.components import create
 
     materials = Materials()
     problems = {cell.id: materials.problem(cell) for pair in pairs for cell in pair}
+    say(f"claim: fitting {len(problems)} samplers")
     fitted = {
         cell.id: create("samplers", cell.spec["sampler"]).fit(problems[cell.id])
         for cell in {cell.id: cell for pair in pairs for cell in pair}.values()
     }
-    taken: list[BatchTimes] = []
-    for pair in pairs:
+    for number, pair in enumerate(pairs, start=1):
         ids = [cell.id for cell in pair]
-        taken += interleaved_times(
+        say(f"claim: timing in turns, pair {number} of {len(pairs)}: {' and '.join(cell.label for cell in pair)}")
+        yield from interleaved_times(
             {one: fitted[one] for one in ids}, {one: problems[one] for one in ids}, [1], seconds=_SECONDS
         )
-    return taken

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kfpbench.metrics.held_out import check_held_out
 from kfpbench.metrics.inputs import Direction, check_input, details, resolve_features
 from kfpbench.metrics.intervals import half_samples, jackknife_interval
 from kfpbench.metrics.nearest_rows import Nearest, TrainingRows
@@ -35,7 +36,8 @@ class Authenticity:
     Intervals are conditional on the training rows. Searches are kept per process, by content, and shared with
     ``nearest_train`` and ``data_copying`` of the same features; the training rows' own gaps are computed for those rows
     alone that are nearest to some sample. Cost O(n N d) of each, memory O(2048 x 4096). Raises ShapeError for fewer
-    than two training rows; ShapeError, NumericalError for bad rows.
+    than two training rows; ShapeError, NumericalError for bad rows; NumericalError when half or more of the reference
+    are training rows.
 
     Source: Alaa, van Breugel, Saveliev and van der Schaar, "How faithful is your synthetic data? Sample-level metrics
     for evaluating and auditing generative models", ICML 2022, the authenticity score A. The published code searches
@@ -52,7 +54,9 @@ class Authenticity:
         n = check_input(data)
         extractor = self.features.fit(data.dataset)
         search = TrainingRows(extractor, data.train, data.dataset)
-        samples, held_out = (_authentic(search, search.nearest(rows)) for rows in (data.samples, data.reference))
+        nearest, reference = search.nearest(data.samples), search.nearest(data.reference)
+        check_held_out(reference, data.reference_name, "metrics.authenticity")
+        samples, held_out = _authentic(search, nearest), _authentic(search, reference)
         halves = half_samples(n, data.seed).with_whole()
         of_samples = (halves.samples @ samples) / halves.samples.sum(axis=1)
         of_held_out = (halves.reference @ held_out) / halves.reference.sum(axis=1)

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from kfpbench.errors import ParameterError
 from kfpbench.features.content_cache import ContentCache
+from kfpbench.metrics.held_out import check_held_out
 from kfpbench.metrics.inputs import Direction, check_input, details, resolve_features
 from kfpbench.metrics.intervals import half_samples, jackknife_interval
 from kfpbench.metrics.nearest_rows import TrainingRows
@@ -53,7 +54,8 @@ class DataCopying:
     m)^(1/2) first.
 
     Cost: a search O(n N d), shared with ``nearest_train`` of the same features, and k-means, O(10,000 cells d) a pass,
-    once per training set. Raises ParameterError for cells < 1; ShapeError, NumericalError for bad rows.
+    once per training set. Raises ParameterError for cells < 1; ShapeError, NumericalError for bad rows; NumericalError
+    when half or more of the reference are training rows.
 
     Source: Meehan, Chaudhuri and Dasgupta, "A non-parametric test to detect data-copying in generative models",
     AISTATS 2020, the statistic C_T (their published code takes the nearest training row of the same cell; here it is
@@ -73,7 +75,9 @@ class DataCopying:
         n = check_input(data)
         extractor = self.features.fit(data.dataset)
         search = TrainingRows(extractor, data.train, data.dataset)
-        near, held_out = search.nearest(data.samples).distance, search.nearest(data.reference).distance
+        reference = search.nearest(data.reference)
+        check_held_out(reference, data.reference_name, "metrics.data_copying")
+        near, held_out = search.nearest(data.samples).distance, reference.distance
         centres = _cell_centres(search, max(1, min(self.cells, n // _HELD_OUT_PER_CELL, len(data.train))))
         cell_x, cell_y = (_cells_of(search, rows, centres) for rows in (data.samples, data.reference))
         count_x, count_y = (np.bincount(cells, minlength=len(centres)) for cells in (cell_x, cell_y))
@@ -94,6 +98,7 @@ class DataCopying:
             **details(extractor, data, search.dimension),
             "train_rows": len(data.train),
             "cells": len(used),
+            "cells_asked": self.cells,
             "cells_left_out": len(centres) - len(used),
             "null_sd": float(np.sqrt((weights**2).sum())),
             "share_nearer": _share_nearer(near, held_out, cell_x, cell_y, used),

@@ -54,7 +54,8 @@ class ExactWasserstein:
                 remedy="Run a suite, or call kfpbench.exact.exact_errors.exact_errors(sampler, problem).",
             )
         found = exact_errors(data.sampler, data.problem, self.max_rows)
-        details = {**found.details, "accuracy": found.accuracy, "dtype": str(data.problem.dtype).removeprefix("torch.")}
+        dtype = str(data.problem.dtype).removeprefix("torch.")
+        details = {**found.details, "accuracy": found.accuracy, "dtype": dtype, "range": [0.0, None]}
         values = (found.total, found.data, found.discretisation, found.initialisation)
         return [
             Measurement(name, value, details=details)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import beta
-from scipy.stats import t as student_t
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,15 +96,19 @@ def jackknife_interval(
 
     For fractions (``least`` = 0 and ``most`` = 1) the interval is widened, where needed, to hold the exact
     binomial one of Clopper and Pearson (Biometrika 26(4):404, 1934): near 0 and 1 a symmetric interval is
-    wrong, and at 0 and 1 it is empty. ``extra_variance`` adds other known sources (random projections). No
-    interval (None, with the reason in details) when R < 2 or a replicate is not finite. Cost O(R).
+    wrong, and at 0 and 1 it is empty. ``details["range"]`` records [least, most] (null: open) where
+    there is such an end, for what is made of several values. ``extra_variance`` adds other known sources
+    (random projections). No interval (None, with the reason in details) when R < 2 or a replicate is not
+    finite. Cost O(R).
     """
+    ends = [end if math.isfinite(end) else None for end in (least, most)]
+    limits = {} if ends == [None, None] else {"range": ends}
     if len(replicates) < 2:
-        return Interval(None, None, {"interval": f"none: half of n = {n} rows is too few"})
+        return Interval(None, None, {"interval": f"none: half of n = {n} rows is too few", **limits})
     if not np.isfinite(replicates).all():
-        return Interval(None, None, {"interval": "none: the metric is not defined on every half-sample"})
+        return Interval(None, None, {"interval": "none: the metric is not defined on every half-sample", **limits})
     sd = jackknife_sd(replicates, n, extra_variance=extra_variance)
-    half_width = float(student_t.ppf(0.975, len(replicates) - 1)) * sd
+    half_width = _t_quantile(len(replicates) - 1) * sd
     low, high = value - half_width, value + half_width
     if (least, most) == (0.0, 1.0):
         exact_low, exact_high = clopper_pearson(value, n)
@@ -117,6 +119,7 @@ def jackknife_interval(
         "sd": sd,
         "finite_n_bias": float(replicates.mean()) - value,
         "replicate_values": replicates.tolist(),  # the halves depend on (n, seed) alone: they pair cells
+        **limits,
     }
     return Interval(max(low, least), min(high, most), record)
 
@@ -148,12 +151,13 @@ def discrepancy_interval(
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22:209 (1927), for the
     inversion. ``replicates``, values on half-samples, are recorded: they pair cells, as those of ``jackknife_interval``
-    do, and play no part here. No interval when there are none (n < 8).
+    do, and play no part here. No interval when there are none (n < 8). The estimate is unbiased, so it and its interval
+    may lie below 0.
     """
     if len(replicates) < 2:
         return Interval(None, None, {"interval": f"none: half of n = {n} rows is too few"})
     variance = first + second
-    t = float(student_t.ppf(0.975, n - 1))
+    t = _t_quantile(n - 1)
     slope = first * max(value, 0.0) / max(value**2, variance) if variance > 0 else 0.0
     centre = value + 0.5 * t**2 * slope
     half_width = t * math.sqrt(0.25 * t**2 * slope**2 + variance)
@@ -168,7 +172,16 @@ def discrepancy_interval(
 
 def clopper_pearson(fraction: float, n: int) -> tuple[float, float]:
     """Exact central 95 % interval of a binomial probability, from the fraction of n independent rows."""
+    from scipy.stats import beta  # takes longer to import than all else that a report needs
+
     count = round(fraction * n)
     low = float(beta.ppf(0.025, count, n - count + 1)) if count > 0 else 0.0
     high = float(beta.ppf(0.975, count + 1, n - count)) if count < n else 1.0
     return low, high
+
+
+def _t_quantile(df: int) -> float:
+    """The 97.5 % quantile of Student's t."""
+    from scipy.stats import t as student_t
+
+    return float(student_t.ppf(0.975, df))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kfpbench.errors import NumericalError
+from kfpbench.metrics.held_out import check_held_out
 from kfpbench.metrics.inputs import Direction, check_input, details, resolve_features
 from kfpbench.metrics.intervals import half_samples, jackknife_interval
 from kfpbench.metrics.nearest_rows import TrainingRows
@@ -49,6 +49,9 @@ class NearestTrain:
       gaps to training rows that are at right angles give S / D = 0.71. Blends of rows so far apart that others are
       nearer to the middle are not seen, and in one dimension, where every point lies between two rows, none are.
 
+    With fewer than 100 rows the 1 % quantile lies above the smallest: one of n held-out rows is below it, so read 1/n
+    for 0.01.
+
     Where 1 % or more of the held-out rows are training rows themselves (blank images, few values), a threshold is 0;
     then the copied and the memorised fraction are the samples' share of such rows less that of the held-out rows, at
     least 0.
@@ -57,8 +60,8 @@ class NearestTrain:
     kept per process, by content, and serves ``authenticity`` and ``data_copying`` with the same features too.
 
     Cost O(n N d) in float32 products, O(n log N) for d <= 8; memory O(2048 x 4096). Raises ShapeError,
-    NumericalError for bad rows, and NumericalError when the reference's median distance is 0 (the reference
-    is in the training set): then there is no ratio.
+    NumericalError for bad rows, and NumericalError when half or more of the reference are training rows: then
+    there is no ratio.
 
     Source: the data-copying test of Meehan, Chaudhuri and Dasgupta, "A non-parametric test to detect
     data-copying in generative models", AISTATS 2020, compares the same two sets of distances, by ranks. The
@@ -78,14 +81,7 @@ class NearestTrain:
         search = TrainingRows(extractor, data.train, data.dataset)
         samples, reference = search.nearest(data.samples), search.nearest(data.reference)
         near, held_out = samples.distance, reference.distance
-        if not np.median(held_out) > 0:
-            raise NumericalError(
-                "the median held-out row equals a training row, so there is no distance to compare with",
-                got=f"median distance {float(np.median(held_out))}",
-                allowed="> 0",
-                remedy=f"Check that the {data.reference_name} rows are not training rows.",
-                where="metrics.nearest_train",
-            )
+        check_held_out(reference, data.reference_name, "metrics.nearest_train")
         close, held_close = samples.closeness(), reference.closeness()
         between, held_between = samples.betweenness(), reference.betweenness()
         halves = half_samples(n, data.seed).with_whole()

@@ -1,4 +1,4 @@
-"""The verbs report, collect and export of the command line: their options. What they need is imported when called."""
+"""The verbs report, collect, export and publish: their options. What they need is imported when called."""
 
 from __future__ import annotations
 
@@ -73,6 +73,23 @@ def export(
         rows = export_run(run, path, form, wide=wide)
         if str(path) != "-":
             typer.echo(f"{rows} rows: {path}")
+
+
+def publish(
+    page: Annotated[Path, typer.Argument(metavar="PAGE", help="A Markdown file with tables of runs.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; exit code 1 where a table is not what the runs say.")
+    ] = False,
+) -> None:
+    """Write the tables of a page again, from the runs beside it (docs/comparing.md says how a table is asked for)."""
+    from kfpbench.publish.page import fill_page, write_page
+
+    filled = fill_page(page) if check else write_page(page)
+    stale = ", ".join(f"{page}:{line}" for line in filled.changed)
+    if check and stale:
+        typer.echo(f"not what the runs say: {stale}", err=True)
+        raise typer.Exit(1)
+    typer.echo(f"{filled.tables} tables, {len(filled.changed)} written anew")
 
 
 def _tell(duplicates: int, disagree: tuple[str, ...], files_left_out: int) -> None:

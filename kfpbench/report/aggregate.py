@@ -10,8 +10,8 @@ from typing import Any
 from kfpbench.errors import ParameterError
 from kfpbench.report.cells import Cell, Measured
 from kfpbench.statistics.front_membership import front_membership
-from kfpbench.statistics.mean_interval import mean_interval
 from kfpbench.statistics.observation import Observation, numbers_repeats, observation, repeat_key
+from kfpbench.statistics.repeats_interval import repeats_interval
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,9 @@ class BestSet:
 def combine(measured: Sequence[Measured]) -> Estimate:
     """One estimate out of the repeats of one metric.
 
-    Two or more finite repeats: their mean with the t interval between repeats. One: its own interval. None:
-    NaN. Raises ParameterError for an empty sequence.
+    Two or more finite repeats: their mean with the interval of ``repeats_interval``: Student's between the repeats,
+    which holds the exact binomial one of a share of rows and does not leave the metric's range. One: its own interval.
+    None: NaN. Raises ParameterError for an empty sequence.
     """
     if not measured:
         raise ParameterError("nothing to combine")
@@ -106,7 +107,7 @@ def combine(measured: Sequence[Measured]) -> Estimate:
     if len(finite) == 1:
         value, low, high = finite[0].value, finite[0].low, finite[0].high
     else:
-        value, low, high = mean_interval([item.value for item in finite])
+        value, low, high = repeats_interval([_observed(item) for item in finite])
     return Estimate(value, low, high, some.n, len(finite), excluded, some.unit, some.better)
 
 
@@ -154,12 +155,15 @@ def _repeat_key(cell: Cell) -> str:
 
 
 def _observation(cell: Cell, metric: str) -> Observation:
-    one = cell.measured[metric]
+    return _observed(cell.measured[metric], cell.label, cell.spec, cell.seed)
+
+
+def _observed(one: Measured, label: str = "", spec: Mapping[str, Any] | None = None, seed: int = 0) -> Observation:
     return observation(
-        cell.label,
-        cell.spec,
-        cell.seed,
-        metric=metric,
+        label,
+        spec or {},
+        seed,
+        metric=one.metric,
         value=one.value,
         low=one.low,
         high=one.high,

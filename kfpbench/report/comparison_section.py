@@ -41,6 +41,7 @@ class ComparisonRow:
     label: str
     family: int
     entries: tuple[DifferenceEntry, ...]
+    cell: str
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,12 @@ def build_comparison(
         why=why,
         columns=tuple(column for column, _ in found),
         rows=tuple(
-            ComparisonRow(groups[i].label, family_of[i], tuple(_entry(made[i], column) for column, made in found))
+            ComparisonRow(
+                groups[i].label,
+                family_of[i],
+                tuple(_entry(made[i], column) for column, made in found),
+                groups[i].first.ident,
+            )
             for i in others
         ),
         hows=tuple(f"{how}: {hows.count(how)}" for how in dict.fromkeys(hows)),

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kfpbench.report.aggregate import Group
-from kfpbench.report.columns import COST_METRICS, PREFERRED, SPEEDS, Column, cost_columns, quality_columns, title_of
+from kfpbench.report.columns import PREFERRED, SPEEDS, Column, cost_columns, quality_columns, title_of
 from kfpbench.report.comparison_section import ComparisonSection, build_comparison, choose_anchor
+from kfpbench.report.dataset_notes import summary_line, warning_lines
 from kfpbench.report.effects_section import EffectsSection, build_effects
 from kfpbench.report.embed import plotly_text
 from kfpbench.report.feature_notes import feature_notes
@@ -18,17 +19,17 @@ from kfpbench.report.figures import PHASES, phase_bars
 from kfpbench.report.front_classes import LEADING
 from kfpbench.report.front_section import FrontSection, build_front
 from kfpbench.report.grids import Embedded, Gallery
-from kfpbench.report.load_notes import load_notes
-from kfpbench.report.naming import Family, axes_text, families, point_labels, with_own_labels
+from kfpbench.report.naming import Family, families, point_labels, with_own_labels
 from kfpbench.report.numbers import format_number, format_plus_minus, format_seconds
 from kfpbench.report.payoff import PayoffTable, payoff_table
 from kfpbench.report.scatter import Scatter, scatter
 from kfpbench.report.skipped_metrics import SkippedMetric, skipped_metrics
 from kfpbench.report.table import Row, build_rows
+from kfpbench.report.unlike_notes import unlike_notes
+from kfpbench.suite.cell_name import axes_text
 
 _MANY = 40  # more cells than this, and the figures that have a row per cell show the front only
 _NAMES = 12  # names in a caption
-_COPIES = 0.05  # held-out rows themselves have a copied fraction of 0.01
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Picture:
     caption: str
     pixelated: bool
     reduced: bool
+    cell: str
 
 
 @dataclass
@@ -92,8 +94,8 @@ def build_dataset(key: str, name: str, groups: Sequence[Group], gallery: Gallery
     section = DatasetSection(
         key=key,
         name=name,
-        summary=_summary(groups),
-        warnings=_warnings(groups),
+        summary=summary_line(groups),
+        warnings=warning_lines(groups) + unlike_notes(groups, qualities),
         columns=columns,
         rows=build_rows(groups, columns, family_of),
         families=made,
@@ -167,6 +169,7 @@ def _add_scatters(
             f"{speed}|{metric}": {**made.figure, "front": made.front, "caption": captions[speed, metric]}
             for (speed, metric), made in drawn.items()
         },
+        "cells": [group.first.ident for group in groups],
         "labels": [plotly_text(label) for label in labels],
         "hover": [_hover(group, qualities) for group in groups],
     }
@@ -231,7 +234,9 @@ def _add_pictures(section: DatasetSection, groups: Sequence[Group], gallery: Gal
         made = gallery.embed(group.first.grid)
         if isinstance(made, Embedded):
             caption = _picture_caption(group, metric)
-            section.pictures.append(Picture(group.label, made.uri, caption, made.pixelated, made.reduced))
+            section.pictures.append(
+                Picture(group.label, made.uri, caption, made.pixelated, made.reduced, group.first.ident)
+            )
         else:
             section.pictures_left_out.append(f"{group.label}: {made}")
 
@@ -245,78 +250,3 @@ def _picture_caption(group: Group, metric: str | None) -> str:
     if time is not None:
         parts.append(f"{format_seconds(time.value)} / image")
     return "\n".join(parts)
-
-
-def _summary(groups: Sequence[Group]) -> str:
-    parts = []
-    sizes, references = _sizes(groups), _references(groups)
-    if sizes:
-        parts.append("n = " + ", ".join(format_number(size, 0) for size in sizes))
-    if references:
-        parts.append("reference set: " + ", ".join(references))
-    for part in ("score", "process"):
-        names = sorted({str(_name(group.first.spec.get(part))) for group in groups} - {"None"})
-        if names:
-            parts.append(f"{part}: " + ", ".join(names))
-    batches = sorted({int(size) for group in groups if (size := group.first.spec.get("batch_size"))})
-    if batches:
-        parts.append("batch " + ", ".join(format_number(size, 0) for size in batches))
-    return " · ".join(parts)
-
-
-def _warnings(groups: Sequence[Group]) -> list[str]:
-    """What a reader must know before comparing two rows."""
-    lines = []
-    sizes, references = _sizes(groups), _references(groups)
-    if len(sizes) > 1:
-        lines.append(
-            f"Cells were measured with different n ({', '.join(format_number(size, 0) for size in sizes)}): "
-            "their distances are not comparable."
-        )
-    if len(references) > 1:
-        lines.append(f"Cells were compared with different reference sets ({', '.join(references)}).")
-    elif references == ["validation"]:
-        lines.append("Measured against the validation split: numbers for tuning, not for publication.")
-    for part in ("device", "dtype"):
-        values = sorted({str(group.first.spec[part]) for group in groups if group.first.spec.get(part)})
-        if len(values) > 1:
-            lines.append(f"Cells differ in {part} ({', '.join(values)}): their times are not comparable.")
-    return lines + load_notes(groups) + _small_reference(groups) + _tuned_on_test(groups, references)
-
-
-def _small_reference(groups: Sequence[Group]) -> list[str]:
-    """A line when the reference set has fewer rows than there are samples."""
-    asked = max(_sizes(groups), default=0)
-    used = {estimate.n for group in groups for name, estimate in group.estimates.items() if name not in COST_METRICS}
-    fewest = min((n for n in used if n), default=asked)
-    if fewest >= asked:
-        return []
-    return [f"Metrics are at n = {fewest:,}, not {asked:,}: the reference set has no more rows."]
-
-
-def _tuned_on_test(groups: Sequence[Group], references: Sequence[str]) -> list[str]:
-    """A line when a sampler's parameters were swept against the test rows."""
-    swept: dict[str, set[str]] = {}
-    for group in groups:
-        for path, value in group.axes.items():
-            if path.startswith("samplers."):
-                swept.setdefault(path, set()).add(str(value))
-    varied = sorted(path for path, values in swept.items() if len(values) > 1)
-    if not varied or list(references) != ["test"]:
-        return []
-    return [
-        f"Swept against the test rows: {', '.join(varied)}. Choose settings with data.reference: validation, and "
-        "report the chosen ones on the test rows."
-    ]
-
-
-def _sizes(groups: Sequence[Group]) -> list[int]:
-    return sorted({int(size) for group in groups if (size := group.first.spec.get("n_samples"))})
-
-
-def _references(groups: Sequence[Group]) -> list[str]:
-    return sorted({group.first.reference for group in groups} - {""})
-
-
-def _name(component: Any) -> Any:
-    return component.get("name") if isinstance(component, Mapping) else component

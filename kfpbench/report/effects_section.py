@@ -10,9 +10,9 @@ from typing import Any
 from kfpbench.report.aggregate import Group
 from kfpbench.report.columns import Column
 from kfpbench.report.comparison_section import TIMES, DifferenceEntry, as_plain, difference_entry, name_of, observed
-from kfpbench.report.naming import compact, short_axis
 from kfpbench.statistics.difference_table import CANNOT, verdict_of
 from kfpbench.statistics.main_effects import Effect, main_effects
+from kfpbench.suite.cell_name import compact, short_axis
 
 _TIME = TIMES["seconds_per_image"]
 

@@ -18,7 +18,8 @@ from kfpbench.report.naming import COLOURS
 from kfpbench.report.spectra import Spectrum
 from kfpbench.store.eigenfunctions import FunctionGrid, read_function_grid
 
-MOST_CELLS = 24  # each one adds some tens of kilobytes to the page
+MOST_CELLS = 24  # of a section; each one adds some tens of kilobytes to the page
+_ON_THE_PAGE = 160
 _DIGITS = 3  # significant digits of the largest value of a function
 _DENSITY_HEIGHT = 0.8  # of the tallest function
 
@@ -44,9 +45,9 @@ class FunctionFigures:
 
 
 def function_figures(
-    key: str, groups: Sequence[Group], spectra: Sequence[Spectrum], folder: Path
+    key: str, groups: Sequence[Group], spectra: Sequence[Spectrum], folder: Path, most: int = MOST_CELLS
 ) -> FunctionFigures | None:
-    """The figures of all cells that stored eigenfunctions, in the order given; None when there are none.
+    """The figures of the first ``most`` cells that stored eigenfunctions, in the order given; None when none did.
 
     A file that is missing or damaged is named in ``left_out``.
     """
@@ -54,7 +55,7 @@ def function_figures(
     left_out: list[str] = []
     planar = has_density = False
     stored = [pair for pair in zip(groups, spectra, strict=True) if pair[0].first.functions]
-    for group, spectrum in stored[:MOST_CELLS]:
+    for group, spectrum in stored[:most]:
         path = (folder / group.first.functions).resolve()
         if not path.is_relative_to(folder.resolve()):
             left_out.append(f"{spectrum.label}: {group.first.functions} leaves the run folder")
@@ -71,7 +72,7 @@ def function_figures(
         has_density |= grid.density is not None
     if not found and not left_out:
         return None
-    note = f"{MOST_CELLS} of {len(stored)} cells." if len(stored) > MOST_CELLS else ""
+    note = f"{most} of {len(stored)} cells." if len(stored) > most else ""
     return FunctionFigures(
         key=f"{key}-functions",
         labels=tuple(label for label, _ in found),
@@ -82,6 +83,11 @@ def function_figures(
         left_out=tuple(left_out),
         note=note,
     )
+
+
+def most_cells(sections: int) -> int:
+    """How many cells of each of so many sections show their eigenfunctions, for the page's size."""
+    return min(MOST_CELLS, max(_ON_THE_PAGE // max(sections, 1), 1))
 
 
 def _lines(grid: FunctionGrid, spectrum: Spectrum, frame: str) -> Panel:

@@ -47,6 +47,7 @@ def phase_bars(groups: Sequence[Group], labels: Sequence[str]) -> dict[str, Any]
                     "meta": phase,
                     "x": seconds,
                     "y": rows,
+                    "customdata": [group.first.ident for group, _ in timed],
                     "marker": {"color": colour, "line": {"width": 0}},
                     "hovertext": text,
                     "hovertemplate": "%{hovertext}<extra></extra>",
@@ -129,6 +130,7 @@ def residual_stems(spectra: Sequence[Spectrum]) -> dict[str, Any] | None:
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": plotly_text(spectrum.label),
+                "meta": spectrum.cell,
                 "x": [k + 1 for k in modes],
                 "y": [spectrum.residuals[k] for k in modes],
                 "line": {"width": 1, "color": COLOURS[number % len(COLOURS)]},
@@ -155,7 +157,8 @@ def residual_stems(spectra: Sequence[Spectrum]) -> dict[str, Any] | None:
     }
     sizes = [value for spectrum in spectra for value in spectrum.residuals if 0 < value < math.inf]
     # plotly writes every digit between two powers where there are few of those, and they overlap
-    layout["yaxis"]["dtick"] = "D2" if max(sizes) < 1e3 * min(sizes) else 1
+    decades = math.log10(max(sizes) / min(sizes))
+    layout["yaxis"]["dtick"] = "D2" if decades < 3 else math.ceil(decades / 8)
     return {"data": traces, "layout": layout}
 
 
@@ -165,6 +168,7 @@ def _modes_trace(spectrum: Spectrum, number: int, modes: Sequence[int], flagged:
         "type": "scatter",
         "mode": "markers",
         "name": plotly_text(spectrum.label) + (" (flagged)" if flagged else ""),
+        "meta": spectrum.cell,
         "x": [spectrum.values[k].real for k in modes],
         "y": [spectrum.values[k].imag for k in modes],
         "marker": {

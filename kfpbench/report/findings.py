@@ -141,7 +141,8 @@ _FAR = Condition(
     "nearest_train_ratio", "above", 1.25, "it is 1 for samples as far from the training rows as held-out rows"
 )
 
-_COPIED = Condition("copied_fraction", "above", 0.05, "it is 0.01 for held-out rows")
+_FEW = "or 1/n where n is below 100"  # the 1 % quantile of few rows lies above the smallest of them
+_COPIED = Condition("copied_fraction", "above", 0.05, f"it is 0.01 for held-out rows, {_FEW}")
 
 # In order: a rule sees the findings of those before it.
 RULES = (
@@ -149,16 +150,17 @@ RULES = (
         "copies",
         "Copies of training rows",
         "These samples lie less than a third as far from one training row as from any other, as at most 1 % of the "
-        "held-out rows do: the fidelity and diversity of these cells are those of the training set, not of a model.",
-        (Condition("memorised_fraction", "above", 0.05, "it is at most 0.01 for held-out rows"),),
+        "held-out rows do (one of them, where they are fewer than 100): the fidelity and diversity of these cells "
+        "are those of the training set, not of a model.",
+        (Condition("memorised_fraction", "above", 0.05, f"it is at most 0.01 for held-out rows, {_FEW}"),),
         support=(_COPIED, *_NEARER),
     ),
     Rule(
         "blends",
         "Blends of training rows",
         "These samples lie on a line between two training rows, at less than half the distance to either, as at most "
-        "1 % of the held-out rows do.",
-        (Condition("blended_fraction", "above", 0.05, "it is at most 0.01 for held-out rows"),),
+        "1 % of the held-out rows do (one of them, where they are fewer than 100).",
+        (Condition("blended_fraction", "above", 0.05, f"it is at most 0.01 for held-out rows, {_FEW}"),),
         support=(_COPIED, *_NEARER),
     ),
     Rule(

@@ -13,6 +13,7 @@ from kfpbench.report.front_classes import family_class, placed
 from kfpbench.report.naming import Family
 from kfpbench.report.numbers import format_number
 from kfpbench.report.scatter import Scatter
+from kfpbench.report.unlike_notes import measured_alike
 from kfpbench.statistics.front_membership import Membership
 from kfpbench.statistics.hypervolume import Volume, frame_of, front_volume
 
@@ -27,6 +28,7 @@ class ClassRow:
     label: str
     family: int
     classes: tuple[str, ...]
+    cell: str
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,9 @@ class VolumeRow:
 
 @dataclass(frozen=True)
 class FrontSection:
-    """``columns`` are titles; ``speed`` in words. ``volumes`` is empty for one family, or when there is no box."""
+    """``columns`` are titles; ``speed`` in words. ``volumes`` is empty for one family, when there is no box, and where
+    the metric was not measured alike in all cells.
+    """
 
     speed: str
     columns: tuple[str, ...]
@@ -68,11 +72,13 @@ def build_front(
         return None
     classes = [drawn[speed, column.metric].classes for column in columns]
     rows = [
-        ClassRow(group.label, family_of[i], tuple(own.get(i, "") for own in classes)) for i, group in enumerate(groups)
+        ClassRow(group.label, family_of[i], tuple(own.get(i, "") for own in classes), group.first.ident)
+        for i, group in enumerate(groups)
     ]
     shown = [row for row in rows if len(rows) <= _MANY or {"surely", "possibly"} & set(row.classes)]
     column = next((column for column in columns if column.metric == metric), None)
-    volumes = _volumes(groups, speed, column, drawn[chosen], family_of) if column and len(families) > 1 else {}
+    has_volume = column is not None and len(families) > 1 and measured_alike(groups, column.metric)
+    volumes = _volumes(groups, speed, column, drawn[chosen], family_of) if column and has_volume else {}
     verdicts = _verdicts(groups, chosen, column, family_of) if volumes and column else {}
     return FrontSection(
         speed=SPEEDS[speed],
@@ -95,6 +101,7 @@ def build_front(
             "hypervolume": {
                 "speed": speed,
                 "metric": metric,
+                "share_of": "the box from the best values of all cells to their worst, a tenth of the range further",
                 "families": {
                     families[family].name: {"alone": _plain(alone), "added": _plain(added), "adds": verdicts[family]}
                     for family, (alone, added) in volumes.items()

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from kfpbench.claim.card import card_of_run
+from kfpbench.report.ablation_section import AblationSection, build_ablation
 from kfpbench.report.aggregate import Group, group_repeats
 from kfpbench.report.cells import read_cells
 from kfpbench.report.claim_section import build_claim
+from kfpbench.report.columns import cost_columns, quality_columns
 from kfpbench.report.comparable import Part, comparable_parts, is_collected, without_mixed_times
 from kfpbench.report.dataset_section import DatasetSection, build_dataset
-from kfpbench.report.embed import script_json, script_source
+from kfpbench.report.embed import packed, plotly_source, script_json, script_source
 from kfpbench.report.findings_section import build_findings
 from kfpbench.report.grids import Gallery
+from kfpbench.report.naming import with_own_labels
 from kfpbench.report.nearest_section import build_nearest
-from kfpbench.report.provenance import head, omissions, provenance, suite_text
+from kfpbench.report.provenance import head, omissions, provenance, reproduction, suite_text
+from kfpbench.report.scaling_section import ScalingSection, build_scaling
 from kfpbench.report.spectrum_section import SpectrumSection, build_spectrum
 from kfpbench.report.speed_section import build_speed
 from kfpbench.runner.timing_record import read_timing
@@ -28,6 +31,16 @@ from kfpbench.store.json_values import dumps
 FILE_NAME = "report.html"
 STATISTICS = "statistics.json"
 _HERE = Path(__file__).parent
+_STYLES = ("report.css", "claim.css")
+_SCRIPTS = ("unpack.js", "plots.js", "front.js", "filter.js", "multiples.js", "page.js")
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What a section of either kind has: its filter and small multiples, and how costs grow with the points."""
+
+    ablation: AblationSection | None
+    scaling: list[ScalingSection]
 
 
 def write_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: Path) -> Path:
@@ -56,17 +69,25 @@ def _render(manifest: Mapping[str, Any], records: Sequence[Any], folder: Path) -
     """The report as text, and its comparisons by data set."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     card = card_of_run(manifest, records, folder)
     cells = read_cells(records)
     groups = group_repeats(cells)
-    datasets, spectra = _sections(groups, folder)
+    datasets, spectra, extras = _sections(groups, folder)
     figures = {name: figure for part in datasets for name, figure in part.figures.items()}
     figures |= {name: figure for part in spectra for name, figure in part.figures.items()}
+    figures |= {
+        name: figure for own in extras.values() for size in own.scaling for name, figure in size.figures.items()
+    }
     scatters = {name: figure for part in datasets for name, figure in part.scatters.items()}
     drawn = [part.functions for part in spectra if part.functions and part.functions.variants]
-    choices = {functions.key: functions.variants for functions in drawn}
+    functions = {one.key: one.variants for one in drawn}
+    ablations = {key: own.ablation.as_payload for key, own in extras.items() if own.ablation}
+    large = {"functions": script_json(functions)} if functions else {}
+    if figures or scatters or functions or ablations:
+        large["plotly"] = plotly_source()
+    command, command_notes = reproduction(manifest)
+    script = "".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -85,16 +106,20 @@ def _render(manifest: Mapping[str, Any], records: Sequence[Any], folder: Path) -
         omissions=omissions(cells),
         provenance=provenance(manifest),
         suite_text=suite_text(manifest),
-        command=shlex.join(map(str, manifest.get("command") or ())),
-        style=Markup("".join((_HERE / name).read_text(encoding="utf-8") for name in ("report.css", "claim.css"))),
-        plotly=Markup(script_source(get_plotlyjs()) if figures or scatters or choices else ""),
-        script=Markup(script_source((_HERE / "report.js").read_text(encoding="utf-8"))),
-        payload=Markup(script_json({"figures": figures, "scatters": scatters, "choices": choices})),
+        extras=extras,
+        command=command,
+        command_notes=command_notes,
+        style=Markup("".join((_HERE / name).read_text(encoding="utf-8") for name in _STYLES)),
+        script=Markup(script_source(f'"use strict";\n(async () => {{\n{script}}})();\n')),
+        payload=Markup(script_json({"figures": figures, "scatters": scatters, "ablations": ablations})),
+        packed={name: Markup(packed(text)) for name, text in large.items()},
     )
     return text, {part.name: part.statistics for part in datasets}
 
 
-def _sections(groups: Sequence[Group], folder: Path) -> tuple[list[DatasetSection], list[SpectrumSection]]:
+def _sections(
+    groups: Sequence[Group], folder: Path
+) -> tuple[list[DatasetSection], list[SpectrumSection], dict[str, Extras]]:
     """A section per data set and kind, in order of appearance; groups without a good repeat have none."""
     gallery = Gallery(folder, _count_grids(groups))
     by_place: dict[tuple[str, str], list[Group]] = {}
@@ -104,6 +129,8 @@ def _sections(groups: Sequence[Group], folder: Path) -> tuple[list[DatasetSectio
     collected = is_collected(groups)
     datasets: list[DatasetSection] = []
     spectra: list[SpectrumSection] = []
+    extras: dict[str, Extras] = {}
+    problems = sum(kind == "spectrum" for kind, _ in by_place)
     for (kind, name), members in by_place.items():
         for place, part in enumerate(comparable_parts(members) if collected else [Part(members)], start=1):
             key = f"part-{len(datasets) + len(spectra) + 1}"
@@ -114,10 +141,19 @@ def _sections(groups: Sequence[Group], folder: Path) -> tuple[list[DatasetSectio
                 section = build_dataset(key, title, own, gallery)
                 section.warnings[:0] = filter(None, (reason, note))
                 datasets.append(section)
+                extras[key] = _extras(key, own, section.chosen[1] if section.chosen else None)
             else:
-                spectrum = build_spectrum(key, title, part.groups, folder)
+                spectrum = build_spectrum(key, title, part.groups, folder, problems)
                 spectra.append(replace(spectrum, summary=" ".join(filter(None, (reason, spectrum.summary)))))
-    return datasets, spectra
+                extras[key] = _extras(key, part.groups, None)
+    return datasets, spectra, extras
+
+
+def _extras(key: str, groups: Sequence[Group], leading: str | None) -> Extras:
+    groups = with_own_labels(groups)
+    qualities = quality_columns(groups)
+    columns = [*qualities, *cost_columns(groups)]
+    return Extras(build_ablation(key, groups, columns, leading), build_scaling(key, groups, qualities))
 
 
 def _count_grids(groups: Sequence[Group]) -> int:

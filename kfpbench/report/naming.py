@@ -4,11 +4,11 @@ a point.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from kfpbench.report.aggregate import Group
+from kfpbench.suite.cell_name import compact, own_names, short_axis
 
 # Okabe and Ito's palette without black; shape advances with colour, so that a family is told by either.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442")
@@ -53,14 +53,10 @@ def varying_axes(groups: Sequence[Group]) -> list[str]:
 
 def with_own_labels(groups: Sequence[Group]) -> list[Group]:
     """The groups with labels that tell them apart: where several share one, the axes on which they differ
-    follow.
+    follow in brackets.
     """
-    named = []
-    for group in groups:
-        kin = [other for other in groups if other.label == group.label]
-        axes = {axis: group.axes[axis] for axis in varying_axes(kin) if axis in group.axes}
-        named.append(replace(group, label=", ".join(filter(None, [group.label, axes_text(axes)]))))
-    return named
+    names = own_names([group.label for group in groups], [group.axes for group in groups])
+    return [replace(group, label=name) for group, name in zip(groups, names, strict=True)]
 
 
 def point_labels(groups: Sequence[Group]) -> list[str]:
@@ -77,32 +73,3 @@ def point_labels(groups: Sequence[Group]) -> list[str]:
             label = " ".join([sampler, " / ".join(value for value in values if value != sampler)]).strip()
         labels.append(label if len(label) <= LONGEST_LABEL else label[: LONGEST_LABEL - 1].rstrip(" ,/") + "…")
     return labels
-
-
-def axes_text(axes: Mapping[str, Any]) -> str:
-    """'rank 64, time piecewise': every axis with its value."""
-    return ", ".join(f"{short_axis(axis)} {compact(value)}" for axis, value in axes.items())
-
-
-def short_axis(axis: str) -> str:
-    """The last part of a dotted axis name; the part before it where the last is only 'name'."""
-    parts = axis.split(".")
-    return parts[-2] if parts[-1] == "name" and len(parts) > 1 else parts[-1]
-
-
-def compact(value: Any) -> str:
-    """One axis value as short text: a component is called by its name, with its parameters in brackets."""
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Mapping):
-        rest = ", ".join(f"{key} {compact(item)}" for key, item in value.items() if key != "name")
-        name = str(value.get("name", ""))
-        return f"{name} ({rest})" if name and rest else name or rest
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(compact(item) for item in value) + "]"
-    # a suite's text may hold control characters, which must not reach a terminal
-    return "".join(one if one.isprintable() else "?" for one in str(value))

@@ -26,6 +26,7 @@ class PairPicture:
     uri: str
     caption: str
     alt: str
+    cell: str
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def build_nearest(groups: Sequence[Group], folder: Path) -> NearestSection:
             told = group.first.details.get("nearest_training")
             pairs = dict(told) if isinstance(told, Mapping) else {}
             alt = f"Samples of {group.label}, each above its nearest training image: {_distances(pairs)}"
-            pictures.append(PairPicture(group.label, made.uri, _caption(pairs), alt))
+            pictures.append(PairPicture(group.label, made.uri, _caption(pairs), alt, group.first.ident))
         else:
             left_out.append(f"{group.label}: {made}")
     if len(chosen) > MOST:

@@ -21,10 +21,10 @@ class BreakEven:
 
 @dataclass(frozen=True)
 class PayoffTable:
-    """Rows of (label, cells) against baseline labels; a cell is (images, range), both text."""
+    """Rows of (label, entries, cell) against baseline labels; an entry is (images, range), both text."""
 
     baselines: tuple[str, ...]
-    rows: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    rows: tuple[tuple[str, tuple[tuple[str, str], ...], str], ...]
 
 
 def images_to_pay(setup: float, seconds: float, baseline_seconds: float, baseline_setup: float = 0.0) -> float:
@@ -85,7 +85,7 @@ def payoff_table(groups: Sequence[Group]) -> PayoffTable | None:
             )
             for other in baselines
         ]
-        rows.append((group.label, tuple(payoff_text(cell) for cell in cells)))
+        rows.append((group.label, tuple(payoff_text(cell) for cell in cells), group.first.ident))
     return PayoffTable(tuple(group.label for group in baselines), tuple(rows))
 
 

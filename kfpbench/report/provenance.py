@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,8 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from kfpbench.report.cells import STATUSES, Cell
-from kfpbench.report.naming import axes_text, compact
 from kfpbench.report.numbers import format_seconds
+from kfpbench.suite.cell_name import axes_text, cell_name, compact
 
 _VERSION_KEYS = ("kfpbench_version", "kfpbench", "version")
 _ELSEWHERE = frozenset({"suite", "command", "schema_version", "started", "finished", "seeds", "concluded"})
@@ -81,6 +82,26 @@ def suite_text(manifest: Mapping[str, Any]) -> str:
     return str(_suite(manifest).get("text") or "")
 
 
+def reproduction(manifest: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """The shell lines that make the run again, and what they do not bring back; empty without a command."""
+    command = [str(part) for part in manifest.get("command") or ()]
+    if not command:
+        return "", []
+    lines, notes = [shlex.join(command)], []
+    environment = manifest.get("environment")
+    git = environment.get("git") if isinstance(environment, Mapping) else None
+    commit = str((git.get("commit") if isinstance(git, Mapping) else None) or manifest.get("commit") or "")
+    if commit:
+        lines.insert(0, shlex.join(["git", "checkout", commit]))
+    if isinstance(git, Mapping) and git.get("dirty"):
+        notes.append("The working tree had changes that this commit does not hold.")
+    if _suite(manifest).get("included"):
+        notes.append("The suite includes other files, which are beside it in the repository.")
+    if manifest.get("plugins"):
+        notes.append("The run used plugins: their files are named below, not kept here.")
+    return "\n".join(lines), notes
+
+
 def format_time(text: str) -> str:
     """An ISO time as '2026-03-02 10:14 UTC'; text that is none as it is."""
     moment = _moment(text)
@@ -102,9 +123,8 @@ def _rows(name: str, value: Any) -> Iterator[tuple[str, str]]:
 
 
 def _full_label(cell: Cell) -> str:
-    axes = axes_text(cell.axes)
-    data = "" if cell.dataset in axes else f" on {cell.dataset}"
-    return f"{cell.label}{data} ({axes})" if axes else f"{cell.label}{data}"
+    data = "" if cell.dataset in axes_text(cell.axes) else f" on {cell.dataset}"
+    return cell_name(cell.label + data, cell.axes)
 
 
 def _suite(manifest: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -104,7 +104,7 @@ def scatter(
         "showlegend": False,
         "hovermode": "closest",
     }
-    return Scatter({"data": traces, "layout": layout}, front, excluded, classes)
+    return Scatter({"data": traces, "layout": layout, "better": column.better}, front, excluded, classes)
 
 
 def axis_range(estimates: Sequence[Estimate], *, log: bool) -> Axis:

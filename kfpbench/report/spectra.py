@@ -20,7 +20,7 @@ class Spectrum:
 
     ``matched`` are the exact values that modes stand for and ``errors`` the relative errors, NaN for a mode that is
     compared with none; ``exact`` are the leading exact values. ``status`` is '' when the solver was content, else what
-    it says.
+    it says; ``cell`` the identity of the cell.
     """
 
     label: str
@@ -31,6 +31,7 @@ class Spectrum:
     matched: tuple[complex, ...] = ()
     errors: tuple[float, ...] = ()
     status: str = ""
+    cell: str = ""
 
     def value_text(self, k: int) -> str:
         """Mode k as '-1.002' or '-1.002 + 0.31i', with as many digits as its residual supports."""
@@ -79,6 +80,7 @@ def spectrum_of(group: Group) -> Spectrum | None:
         tuple(exact),
         *_matches(cell.details.get("matches"), count),
         _flag(cell.details.get("status")),
+        cell.ident,
     )
 
 

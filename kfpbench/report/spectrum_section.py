@@ -10,7 +10,7 @@ from typing import Any
 
 from kfpbench.report.aggregate import Estimate, Group
 from kfpbench.report.columns import Column, cost_columns, quality_columns
-from kfpbench.report.eigenfunctions import FunctionFigures, function_figures
+from kfpbench.report.eigenfunctions import FunctionFigures, function_figures, most_cells
 from kfpbench.report.figures import eigenvalue_plane, residual_stems
 from kfpbench.report.naming import COLOURS, SYMBOLS, Family, with_own_labels
 from kfpbench.report.numbers import format_significant
@@ -41,6 +41,7 @@ class SpectrumRow:
     status: str
     modes: tuple[Mode, ...]
     total: int
+    cell: str
 
 
 @dataclass(frozen=True)
@@ -63,8 +64,11 @@ class SpectrumSection:
     functions: FunctionFigures | None
 
 
-def build_spectrum(key: str, name: str, groups: Sequence[Group], folder: Path) -> SpectrumSection:
-    """The section for the groups of spectrum cells of one data set; ``folder`` is that of the run."""
+def build_spectrum(key: str, name: str, groups: Sequence[Group], folder: Path, problems: int = 1) -> SpectrumSection:
+    """The section for the groups of spectrum cells of one data set; ``folder`` is that of the run.
+
+    ``problems`` sections share the room that the page has for eigenfunctions.
+    """
     groups = with_own_labels(groups)
     shown = [(group, spectrum) for group in groups if (spectrum := spectrum_of(group)) is not None]
     spectra = [spectrum for _, spectrum in shown]
@@ -94,7 +98,9 @@ def build_spectrum(key: str, name: str, groups: Sequence[Group], folder: Path) -
         exact=", ".join(longest.exact_texts(MODES_IN_TABLE)) if longest and _one_exact(spectra) else "",
         figures=figures,
         focus_note=_focus_note(len(focus), len(shown)),
-        functions=function_figures(key, [g for g, _ in _by_error(shown)], [s for _, s in _by_error(shown)], folder),
+        functions=function_figures(
+            key, [g for g, _ in _by_error(shown)], [s for _, s in _by_error(shown)], folder, most_cells(problems)
+        ),
     )
 
 
@@ -153,4 +159,4 @@ def _row(spectrum: Spectrum) -> SpectrumRow:
         )
         for k in range(min(len(spectrum.values), MODES_IN_TABLE))
     )
-    return SpectrumRow(spectrum.label, spectrum.status, modes, len(spectrum.values))
+    return SpectrumRow(spectrum.label, spectrum.status, modes, len(spectrum.values), spectrum.cell)

@@ -6,11 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from kfpbench.report.naming import axes_text
 from kfpbench.report.numbers import format_interval, format_significant, format_value
 from kfpbench.report.payoff import BreakEven, break_even_of_saving, payoff_text
 from kfpbench.runner.paired_times import Ratio
 from kfpbench.runner.timing_record import TimedSet, TimingRecord
+from kfpbench.suite.cell_name import own_names
 
 _MANY = 12  # more samplers than this, and there is no table of all pairs
 
@@ -96,12 +96,14 @@ def _compare(timed: TimedSet, cell: str, batch: int) -> Comparison | None:
         return None
     seconds = own.per_image(cell)
     shared = timed.together(batch, cell, timed.anchor)
-    if shared is None or cell == timed.anchor:
-        value = 1.0 if cell == timed.anchor else math.nan
-        ratio = Ratio(value, math.nan, math.nan, seconds.n, "the anchor" if value == 1.0 else "not timed together")
-        pay = BreakEven(math.nan, math.nan, math.nan)
+    pay = BreakEven(math.nan, math.nan, math.nan)
+    if cell == timed.anchor:
+        ratio = Ratio(1.0, math.nan, math.nan, seconds.n, "the anchor")
+    elif not timed.are_compared(cell, timed.anchor, batch):
+        ratio = Ratio(math.nan, math.nan, math.nan, seconds.n, "not timed together")
     else:
         ratio = timed.ratio(timed.anchor, cell, batch)
+    if shared is not None and cell != timed.anchor:
         saved = shared.saved_per_image(cell, timed.anchor)
         setup = timed.members[cell].setup_seconds - timed.members[timed.anchor].setup_seconds
         pay = break_even_of_saving(setup, saved.centre, saved.low, saved.high)
@@ -180,9 +182,7 @@ def _pair_table(timed: TimedSet, cells: Sequence[str], names: dict[str, str], ba
     for row in cells:
         entries = []
         for column in cells:
-            present = all(timed.together(batch, cell, timed.anchor) is not None for cell in (row, column))
-            apart = timed.together(batch, row, column) is None
-            if row == column or (apart and not present):
+            if row == column or not timed.are_compared(row, column, batch):
                 entries.append(("", ""))
             else:
                 ratio = timed.ratio(column, row, batch)
@@ -217,9 +217,7 @@ def _warnings(timed: TimedSet) -> list[str]:
 
 
 def _names(timed: TimedSet) -> dict[str, str]:
-    """Labels, with the grid's values where several cells share one."""
-    labels = [member.label for member in timed.members.values()]
-    return {
-        cell: f"{member.label} ({axes_text(member.axes)})" if labels.count(member.label) > 1 else member.label
-        for cell, member in timed.members.items()
-    }
+    """Labels, with the axes on which they differ where several cells share one."""
+    members = timed.members.values()
+    names = own_names([member.label for member in members], [member.axes for member in members])
+    return dict(zip(timed.members, names, strict=True))

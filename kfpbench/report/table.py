@@ -26,12 +26,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell, aggregated over its repeats."""
+    """One cell, aggregated over its repeats; ``cell`` is the identity of the first."""
 
     label: str
     repeats: str
     family: int
     entries: tuple[Entry, ...]
+    cell: str = ""
 
 
 def build_rows(groups: Sequence[Group], columns: Sequence[Column], family_of: Sequence[int]) -> list[Row]:
@@ -43,6 +44,7 @@ def build_rows(groups: Sequence[Group], columns: Sequence[Column], family_of: Se
             repeats=repeats_text(group),
             family=family_of[i],
             entries=tuple(entries[i] for entries in columns_of_entries),
+            cell=group.first.ident,
         )
         for i, group in enumerate(groups)
     ]

@@ -15,11 +15,12 @@ from kfpbench.report.cells import read_cells
 from kfpbench.report.columns import Column, quality_columns
 from kfpbench.report.findings import findings_as_text
 from kfpbench.report.load_notes import load_notes
-from kfpbench.report.naming import compact, short_axis, varying_axes
+from kfpbench.report.naming import varying_axes
 from kfpbench.report.numbers import format_number, format_plus_minus
 from kfpbench.report.skipped_metrics import skipped_metrics
 from kfpbench.report.spectra import spectrum_of
 from kfpbench.report.statistics_lines import statistics_lines
+from kfpbench.suite.cell_name import compact, short_axis
 
 if TYPE_CHECKING:
     from rich.console import Console

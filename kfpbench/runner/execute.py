@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +43,9 @@ class Progress(Protocol):
 
     def finished(self, cell: Cell, record: CellRecord) -> None:
         """A cell has been recorded."""
+
+    def note(self, text: str) -> None:
+        """Something else begins, such as the timing in turns after the last cell."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ def run(
             disturbed = options.share_device or bool(around)
             with keeping(suite.model.cache if cache is None else cache, refresh=force, read_only=disturbed):
                 _run_cells(todo, folder, progress, where)
-                _compare_in_turns(suite, folder, select, force)
+                _compare_in_turns(suite, folder, select, force, progress)
         except DiskFullError:
             raise  # there is no room for a report either
         except BaseException:
@@ -145,16 +148,20 @@ def _result(
     return RunResult(report.parent, report, kept, claim, started)
 
 
-def _compare_in_turns(suite: Suite, folder: RunFolder, select: Sequence[str], force: bool) -> None:
+def _compare_in_turns(
+    suite: Suite, folder: RunFolder, select: Sequence[str], force: bool, progress: Progress | None
+) -> None:
     """What the claim and `timing:` ask for after the cells, in this process."""
     if suite.model.claim is not None:
         from kfpbench.claim.take_turns import take_turns
 
-        take_turns(folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force)
+        take_turns(
+            folder.read_manifest(), suite.cells, folder.records(), folder.path, force=force, say=_teller(progress)
+        )
     if suite.model.timing is not None:
         from kfpbench.runner.time_suite import time_suite
 
-        time_suite(suite, folder.path, select=select, force=force, say=_log.info)
+        time_suite(suite, folder.path, select=select, force=force, say=_teller(progress))
 
 
 def _conclude(folder: RunFolder, *, interrupted: bool) -> tuple[list[CellRecord], Path, Card | None]:
@@ -168,6 +175,17 @@ def _conclude(folder: RunFolder, *, interrupted: bool) -> tuple[list[CellRecord]
         folder.write_manifest({**folder.read_manifest(), CONCLUDED: folder.log.digest()})
     _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
     return records, report, claim
+
+
+def _teller(progress: Progress | None) -> Callable[[str], None]:
+    """Writes a line to the log and shows it."""
+
+    def say(line: str) -> None:
+        _log.info(line)
+        if progress:
+            progress.note(line)
+
+    return say
 
 
 def _write_claim(folder: RunFolder, records: list[CellRecord]) -> Card | None:

@@ -8,18 +8,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
-from kfpbench.report.naming import axes_text
 from kfpbench.store.records import CellRecord
 from kfpbench.suite.cell import Cell
+from kfpbench.suite.cell_name import cell_name
 
 _STYLES = {"ok": "green", "skipped": "yellow", "failed": "bold red", "timeout": "bold red"}
 
 
 def describe(cell: Cell) -> str:
     """Label, data set and the axes that apply."""
-    axes = axes_text(cell.axes)
     repeat = f" #{cell.repeat}" if cell.repeat else ""
-    return f"{cell.spec['data']['name']}: {cell.label}{repeat}" + (f" ({axes})" if axes else "")
+    return f"{cell.spec['data']['name']}: {cell_name(cell.label + repeat, cell.axes)}"
 
 
 def _one_line(text: str) -> str:
@@ -74,6 +73,13 @@ class LiveProgress:
         if self._task is not None:
             self._bar.advance(self._task)
 
+    def note(self, text: str) -> None:
+        """Leave a line, and name what goes on beside the bar."""
+        line = _one_line(text)
+        self._console.print(line, style="dim", markup=False, highlight=False, emoji=False)
+        if self._task is not None:
+            self._bar.update(self._task, description=line.partition(":")[0])
+
 
 class PlainProgress:
     """One line when a cell has finished, for logs and pipes."""
@@ -102,6 +108,10 @@ class PlainProgress:
         self._done += 1
         reason = f"  {_one_line(record.reason)}" if record.reason else ""
         self._line(f"[{self._done}/{self._total}] {record.status} {record.seconds:.1f} s  {describe(cell)}{reason}")
+
+    def note(self, text: str) -> None:
+        """One line."""
+        self._line(_one_line(text))
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -33,16 +33,21 @@ def time_command(
     no_cache: bool,
     as_json: bool,
 ) -> int:
-    """Returns the exit code: 0 when two samplers or more could be compared. Raises StoreError for a folder that holds
-    no run of this suite.
+    """Returns the exit code: 0 when two samplers or more could be compared, 130 when interrupted. Raises StoreError for
+    a folder that holds no run of this suite.
     """
     suite = load_suite(path, overrides=overrides, allow_plugins=allow_plugins)
     folder = out if out is not None else RUNS / suite.model.name
     run = _run_of(suite.model.name, folder)
     console = Console(stderr=as_json)
-    with keeping(suite.model.cache and not no_cache, refresh=force):
-        say = lambda line: print_line(console, line, "dim")  # noqa: E731
-        record = time_suite(suite, folder, select=select, force=force, say=say)
+    try:
+        with keeping(suite.model.cache and not no_cache, refresh=force):
+            say = lambda line: print_line(console, line, "dim")  # noqa: E731
+            record = time_suite(suite, folder, select=select, force=force, say=say)
+    except KeyboardInterrupt:  # typer would end without a word
+        typer.echo("interrupted; times that were taken are kept, run the same command again to go on", err=True)
+        write_report(run.read_manifest(), run.records(), run.path)
+        return 130
     if as_json:
         content = record.as_plain()
         for plain, timed in zip(content["sets"], record.sets, strict=True):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import itertools
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kfpbench.data.shared_cost import billed
@@ -15,8 +15,10 @@ from kfpbench.protocols import FittedSampler, Problem
 from kfpbench.runner.budget import check_memory, time_budget
 from kfpbench.runner.environment import describe_environment
 from kfpbench.runner.interleaved_timing import interleaved_times, try_sampler
+from kfpbench.runner.kept_times import carry_over, same_conditions, without
 from kfpbench.runner.materials import Materials, choose_device, predict_memory, wake
 from kfpbench.runner.memory import available_bytes
+from kfpbench.runner.paired_times import BatchTimes
 from kfpbench.runner.timing import Stopwatch
 from kfpbench.runner.timing_record import TimedMember, TimedSet, TimingRecord, Turn, read_timing
 from kfpbench.store.records import utc_now
@@ -49,49 +51,99 @@ def time_suite(
 
     Cells are compared within one data set, device and dtype; of repeats the first is timed. Samplers are fitted again,
     and held together while their predicted memory fits into 80 % of what is free; otherwise each is timed with the
-    anchor alone. Turns that timing.json has already, from the same machine and settings, are kept unless ``force``. A
-    cell that cannot be fitted or timed is left out with its reason. Where a selection leaves the anchor out, the first
-    cell that it chooses stands in. ``say`` is told what begins. Raises SuiteError for a selection that matches nothing.
+    anchor alone. Times that timing.json has already, from the same code, machine and settings, stay in it, those of
+    cells outside the selection too, and are not taken again; ``force`` takes those of the selection anew. What is
+    missing is timed in turns with the anchor, and written after every batch size, so that an interrupted timing goes on
+    where it was. A cell that cannot be fitted or timed is left out with its reason. Where a selection leaves out an
+    anchor that has no times, the first cell that it chooses stands in. ``say`` is told what begins. Raises SuiteError
+    for a selection that matches nothing.
     """
     settings = suite.model.timing or Timing.model_validate({})
-    chosen = select_cells(suite.cells, select) if select else suite.cells
-    cells = [cell for cell in chosen if cell.kind == "sample"]
-    record = TimingRecord(settings.model_dump(mode="json"), describe_environment(_common_device(cells)))
-    earlier = None if force else read_timing(folder)
-    kept = _usable(earlier, record) if earlier is not None else {}
-    for group in _comparable(cells):
-        anchor = next((cell for cell in group if cell.label == settings.anchor), group[0])
-        if say is not None and settings.anchor not in (None, anchor.label):
-            say(f"{settings.anchor} is not among the chosen samplers: {anchor.label} is the anchor")
-        spec = anchor.spec
-        timed = TimedSet(spec["data"]["name"], _present(spec["device"]) or spec["device"], spec["dtype"], anchor.id)
-        timed.members |= {cell.id: TimedMember(cell.id, cell.label, cell.axes) for cell in group}
-        record.sets.append(timed)
-        _Turns(timed, settings, kept, lambda: record.write(folder), say or (lambda line: None)).take(group)
-        record.write(folder)
+    say = say or (lambda line: None)
+    everyone = [cell for cell in suite.cells if cell.kind == "sample"]
+    chosen = {cell.id for cell in (select_cells(suite.cells, select) if select else everyone)}
+    record = TimingRecord(settings.model_dump(mode="json"), describe_environment(_common_device(everyone)))
+    earlier = _earlier(folder, record, say)
+    if earlier is not None and force:
+        earlier = without(earlier, chosen, [timed.anchor for timed in earlier.sets])
+    begun = []
+    for group in _comparable(everyone):
+        timed = _set_of(group, settings, earlier, chosen, say)
+        wanted = [cell for cell in group if cell.id in chosen]
+        if wanted or timed.turns:
+            record.sets.append(timed)
+            begun.append((timed, group, wanted))
+    for timed, group, wanted in begun:  # when all are in the record: it is written after every batch size
+        _Turns(timed, group, settings, lambda: record.write(folder), say, anew=force).take(wanted)
+    record.write(folder)
     return record
 
 
+def _earlier(folder: Path, record: TimingRecord, say: Callable[[str], None]) -> TimingRecord | None:
+    earlier = read_timing(folder)
+    if earlier is not None and not same_conditions(earlier, record):
+        say("the times of before are of other settings, code or machine, and are replaced")
+        return None
+    return earlier
+
+
+def _set_of(
+    group: list[Cell],
+    settings: Timing,
+    earlier: TimingRecord | None,
+    chosen: Collection[str],
+    say: Callable[[str], None],
+) -> TimedSet:
+    """A set of these cells with the times that are there, and its anchor."""
+    anchor = next((cell for cell in group if cell.label == settings.anchor), group[0])
+    spec = anchor.spec
+    timed = TimedSet(spec["data"]["name"], _present(spec["device"]) or spec["device"], spec["dtype"], anchor.id)
+    timed.members |= {cell.id: TimedMember(cell.id, cell.label, cell.axes) for cell in group}
+    if earlier is not None:
+        carry_over(earlier, timed, settings.batches, chosen)
+    known = {member.cell for member in timed.timed()}
+    if anchor.id not in {*chosen, *known}:
+        stand_in = next((cell for cell in group if cell.id in chosen or cell.id in known), anchor)
+        timed.anchor = stand_in.id
+        if settings.anchor is not None and stand_in.id in chosen:
+            say(f"{settings.anchor} is not among the chosen samplers: {stand_in.label} is the anchor")
+    return timed
+
+
 class _Turns:
-    """The turns of one set of comparable cells."""
+    """The turns of one set of comparable cells. ``anew`` takes times that are there again, and puts them first."""
 
     def __init__(
         self,
         timed: TimedSet,
+        group: list[Cell],
         settings: Timing,
-        kept: dict[tuple[str, ...], tuple[Turn, dict[str, TimedMember]]],
         save: Callable[[], object],
         say: Callable[[str], None],
+        *,
+        anew: bool,
     ) -> None:
         self.timed = timed
+        self.cells = {cell.id: cell for cell in group}
         self.settings = settings
-        self.kept = kept
         self.save = save
         self.say = say
+        self.kept = list(timed.turns)
+        self.taken: list[Turn] = []
+        self.anew = anew
         self.materials = Materials()
 
-    def take(self, cells: list[Cell]) -> None:
-        """Time the cells together, or, for want of memory, each with the anchor."""
+    def take(self, wanted: list[Cell]) -> None:
+        """Time those of the cells that have no times beside the anchor, together with it; or, for want of memory, each
+        with the anchor.
+        """
+        cells = [cell for cell in wanted if any(self._lacks(cell.id, batch) for batch in self.settings.batches)]
+        if done := [cell.label for cell in wanted if cell not in cells]:
+            self.say(f"timed already: {', '.join(done)}")
+        if not cells:
+            return
+        anchor = self.cells[self.timed.anchor]
+        cells = [cell for cell in self.cells.values() if cell in cells or cell is anchor]  # in plan order
         predicted = {cell.id: self._predict(cell) for cell in cells}
         cells = [cell for cell in cells if predicted[cell.id] is not None]
         try:
@@ -100,17 +152,21 @@ class _Turns:
             self.timed.left_out |= dict.fromkeys((cell.id for cell in cells), str(error))
             return
         total = sum(size for size in predicted.values() if size is not None)
+        held: dict[str, _Fitted] = {}
         if free is None or total <= _SHARE * free or len(cells) < 3:
-            self._together(cells, {})
+            self._together(cells, held)
             return
         self.say(f"{total / _GIB:.1f} GiB predicted for all samplers, {free / _GIB:.1f} GiB free: timed in pairs")
         self.timed.in_pairs = True
-        held: dict[str, _Fitted] = {}
-        anchor = [cell for cell in cells if cell.id == self.timed.anchor]
         for cell in cells:
-            if cell not in anchor and self.timed.anchor not in self.timed.left_out:
-                self._together([*anchor, cell], held)
+            if cell is not anchor and self.timed.anchor not in self.timed.left_out:
+                self._together([anchor, cell] if anchor in cells else [cell], held)
                 held = {name: one for name, one in held.items() if name == self.timed.anchor}
+
+    def _lacks(self, cell: str, batch: int) -> bool:
+        """Whether the cell was not timed at that batch in a turn with the anchor; anew, where that is asked for."""
+        there = self.taken if self.anew else self.timed.turns
+        return not any(turn.tried(batch, *{cell, self.timed.anchor}) for turn in there)
 
     def _predict(self, cell: Cell) -> int | None:
         try:
@@ -122,17 +178,10 @@ class _Turns:
         return size
 
     def _together(self, cells: list[Cell], held: dict[str, _Fitted]) -> None:
-        """One turn with these cells; what is fitted already is in ``held``, and what is fitted now is added."""
+        """A turn with these cells at the batch sizes that they lack; what is fitted already is in ``held``, and what is
+        fitted now is added.
+        """
         gc.collect()
-        if not cells:
-            return
-        turn = tuple(cell.id for cell in cells)
-        if turn in self.kept:
-            earlier, members = self.kept[turn]
-            self.timed.turns.append(earlier)
-            self.timed.members |= members
-            self.say(f"timed already: {', '.join(cell.label for cell in cells)}")
-            return
         for cell in cells:
             if cell.id not in held:
                 self._fit(cell, held)
@@ -140,21 +189,38 @@ class _Turns:
         self.timed.members |= {name: one.member for name, one in ready.items()}
         if not ready or (self.timed.in_pairs and len(ready) < 2):
             return
-        self.say(f"timing in turns: {', '.join(one.member.label for one in ready.values())}")
-        started = utc_now()
-        try:
-            batches = interleaved_times(
-                {name: one.sampler for name, one in ready.items()},
-                {name: one.problem for name, one in ready.items()},
-                self.settings.batches,
-                self.settings.rounds,
-                seconds=self.settings.seconds,
-            )
-        except Exception as error:  # as in a run: one broken sampler does not end the work
-            failed = [name for name in ready if not (self.timed.in_pairs and name == self.timed.anchor)]
-            self.timed.left_out |= dict.fromkeys(failed, _reason(error))
-            return
-        self.timed.turns.append(Turn(tuple(ready), tuple(batches), started, utc_now()))
+        if self.timed.anchor not in ready:
+            self.timed.anchor = next(iter(ready))
+            self.say(f"{self.cells[self.timed.anchor].label} is the anchor instead")
+        for number, batch in enumerate(self.settings.batches, start=1):
+            due = {name: one for name, one in ready.items() if name == self.timed.anchor or self._lacks(name, batch)}
+            if len(due) == 1 and not self._lacks(self.timed.anchor, batch):
+                continue
+            labels = ", ".join(one.member.label for one in due.values())
+            self.say(f"timing in turns at batch {batch} ({number} of {len(self.settings.batches)}): {labels}")
+            started = utc_now()
+            try:
+                (times,) = interleaved_times(
+                    {name: one.sampler for name, one in due.items()},
+                    {name: one.problem for name, one in due.items()},
+                    [batch],
+                    self.settings.rounds,
+                    seconds=self.settings.seconds,
+                )
+            except Exception as error:  # as in a run: one broken sampler does not end the work
+                failed = [name for name in due if not (self.timed.in_pairs and name == self.timed.anchor)]
+                self.timed.left_out |= dict.fromkeys(failed, _reason(error))
+                return
+            self._keep(tuple(due), times, started)
+
+    def _keep(self, cells: tuple[str, ...], times: BatchTimes, started: str) -> None:
+        """Add the times of a batch size to the turn of these cells, and write them down."""
+        if self.taken and self.taken[-1].cells == cells:
+            last = self.taken[-1]
+            self.taken[-1] = replace(last, batches=(*last.batches, times), finished=utc_now())
+        else:
+            self.taken.append(Turn(cells, (times,), started, utc_now()))
+        self.timed.turns = [*self.taken, *self.kept] if self.anew else [*self.kept, *self.taken]
         self.save()
 
     def _fit(self, cell: Cell, held: dict[str, _Fitted]) -> None:
@@ -185,19 +251,6 @@ def _comparable(cells: Sequence[Cell]) -> list[list[Cell]]:
     order = {name: number for number, name in enumerate(dict.fromkeys(map(key, firsts)))}
     ranked = sorted(firsts, key=lambda cell: order[key(cell)])
     return [list(group) for _, group in itertools.groupby(ranked, key=key)]
-
-
-def _usable(earlier: TimingRecord, record: TimingRecord) -> dict[tuple[str, ...], tuple[Turn, dict[str, TimedMember]]]:
-    """The turns of an earlier record by their cells, where settings and machine are the same."""
-    names = ("kfpbench", "git", "torch", "blas", "cpu", "threads", "device", "gpu")
-    same = all(earlier.environment.get(name) == record.environment.get(name) for name in names)
-    if not same or earlier.settings != record.settings:
-        return {}
-    return {
-        turn.cells: (turn, {cell: timed.members[cell] for cell in turn.cells})
-        for timed in earlier.sets
-        for turn in timed.turns
-    }
 
 
 def _common_device(cells: Sequence[Cell]) -> str:

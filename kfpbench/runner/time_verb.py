@@ -19,7 +19,8 @@ def time(
 ) -> None:
     """Time the samplers of a suite that was run, in turns (A B C C B A), for speed-ups with intervals.
 
-    Writes timing.json into the run folder, and the report again. Exit code 1: no two samplers could be compared.
+    Writes timing.json into the run folder, and the report again. Exit code 1: no two samplers could be compared;
+    130: interrupted, the times taken are kept.
     """
     from kfpbench.runner.time_command import time_command
 

@@ -37,14 +37,21 @@ class Turn:
     started: str
     finished: str
 
+    def tried(self, batch: int, *cells: str) -> bool:
+        """Whether all these cells were timed at that batch, or left out of it with a reason."""
+        return any(
+            times.batch == batch and all(cell in times.seconds or cell in times.left_out for cell in cells)
+            for times in self.batches
+        )
+
 
 @dataclass
 class TimedSet:
     """Cells that are compared in time: one data set, device and dtype.
 
     ``anchor`` is the cell that the others are compared with. All were timed in one turn; or ``in_pairs``, for want of
-    memory: each in a turn with the anchor alone. ``members`` are all cells, ``left_out`` gives the reason for those
-    that were not timed, both by cell.
+    memory: each in a turn with the anchor alone; or in several turns, as they were asked for. ``members`` are all
+    cells, ``left_out`` gives the reason for those that were not timed, both by cell.
     """
 
     dataset: str
@@ -74,17 +81,26 @@ class TimedSet:
         return None
 
     def ratio(self, numerator: str, denominator: str, batch: int) -> Ratio:
-        """Time of one cell over that of another; over the anchor where the two were timed apart.
+        """Time of one cell over that of another; where the two were timed apart, over the anchor, or else another cell
+        that was timed with both.
 
-        Raises ParameterError where one of them was not timed at that batch.
+        Raises ParameterError where there is none.
         """
         shared = self.together(batch, numerator, denominator)
         if shared is not None:
             return shared.ratio(numerator, denominator)
-        above, below = self.together(batch, numerator, self.anchor), self.together(batch, self.anchor, denominator)
-        if above is None or below is None:
-            raise ParameterError("not timed together", got=(numerator, denominator, batch))
-        return through(above.ratio(numerator, self.anchor), below.ratio(self.anchor, denominator))
+        for link in (self.anchor, *self.members):
+            above, below = self.together(batch, numerator, link), self.together(batch, link, denominator)
+            if above is not None and below is not None:
+                return through(above.ratio(numerator, link), below.ratio(link, denominator))
+        raise ParameterError("not timed together", got=(numerator, denominator, batch))
+
+    def are_compared(self, a: str, b: str, batch: int) -> bool:
+        """Whether there is a ``ratio`` of the two cells."""
+        return any(
+            self.together(batch, a, link) is not None and self.together(batch, link, b) is not None
+            for link in (self.anchor, *self.members)
+        )
 
 
 @dataclass

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfpbench.errors import ParameterError
-from kfpbench.statistics.observation import by_repeats, part
+from kfpbench.statistics.observation import by_repeats, numbers_repeats, part
 from kfpbench.statistics.paired_difference import Difference, paired_difference
+from kfpbench.suite.cell_name import own_names
 
 CANNOT = "cannot be told apart"
 
@@ -98,15 +99,10 @@ def difference_lines(comparisons: Sequence[Comparison], against: str) -> list[st
 
 
 def unique_labels(groups: Sequence[Sequence[Any]]) -> list[str]:
-    """A label per group; where several share one, the axes on which they differ follow."""
+    """A name per group; where several share a label, with the axes on which they differ: 'heun (steps 9)'."""
     labels = [str(part(group[0], "label") or part(group[0], "cell")) for group in groups]
-    axes = [dict(part(group[0], "axes") or {}) for group in groups]
-    made = []
-    for label, own in zip(labels, axes, strict=True):
-        kin = [other for name, other in zip(labels, axes, strict=True) if name == label]
-        varying = [axis for axis in own if any(other.get(axis) != own[axis] for other in kin)]
-        made.append(", ".join([label, *(f"{axis} {own[axis]}" for axis in varying)]))
-    return made
+    axes = [part(group[0], "axes") or {} for group in groups]
+    return own_names(labels, [{key: own[key] for key in own if not numbers_repeats(key)} for own in axes])
 
 
 def _compare(label: str, group: Sequence[Any], anchor: Sequence[Any], metric: str) -> Comparison:

@@ -119,7 +119,7 @@ def front_volume(objectives: Sequence[Cells], frame: Frame, without: Sequence[in
     volumes = [_share(points, frame, without) for points in varied]
     error = mean_and_error(volumes)[1] if n is None else jackknife_sd(volumes, n)
     half = t_quantile(_UPPER, len(volumes) - 1) * error
-    return Volume(value, max(value - half, 0.0), value + half, how)
+    return Volume(value, max(value - half, 0.0), min(value + half, 1.0), how)
 
 
 def _share(points: NDArray[np.float64], frame: Frame, without: Sequence[int]) -> float:

@@ -42,11 +42,11 @@ def main_effects(axes: Sequence[Mapping[str, Any]], blocks: Sequence[str], cells
     """The effects of every axis on one metric. Cell i has the axis values ``axes[i]`` and repeats ``cells[i]``.
 
     Two cells match in an axis when they are of one block (the sampler's entry in the suite) and agree in every other
-    axis. For each level but the base (the smallest number, else the first that appears) the differences level - base
-    of all matched pairs are averaged. Cells of one seed were halved alike, so the mean of the pairs' half-sample
-    differences gives the interval of the mean effect, correlations between the pairs included; with several seeds
-    Student's t between seeds. See ``mean_difference``. It is the mean over these cells of the grid, not over settings
-    that were not run.
+    axis. For each level but the base (of the block's levels the smallest number, else the first that appears) the
+    differences level - base of all matched pairs are averaged, those of blocks with one base together. Cells of one
+    seed were halved alike, so the mean of the pairs' half-sample differences gives the interval of the mean effect,
+    correlations between the pairs included; with several seeds Student's t between seeds. See ``mean_difference``. It
+    is the mean over these cells of the grid, not over settings that were not run.
 
     An unbalanced grid is no obstacle: unmatched cells are left out and counted. Interactions are not modelled: the
     effect may differ between the pairs, even in sign. Multiplicity: Holm (Scandinavian Journal of Statistics 6:65,
@@ -105,30 +105,35 @@ def _effects(
 ) -> list[Effect]:
     by_level: dict[str, dict[str, int]] = {}  # level -> what else the cell is -> its number
     values: dict[str, tuple[Any, ...]] = {}
+    levels_of: dict[str, set[str]] = {}  # block -> its levels
     for i, own in enumerate(axes):
         if cells[i] and all(name in own for name in axis):
             level = tuple(own[name] for name in axis)
             rest = {name: value for name, value in own.items() if name not in axis}
             values.setdefault(_key(level), level)
+            levels_of.setdefault(blocks[i], set()).add(_key(level))
             by_level.setdefault(_key(level), {})[_key([blocks[i], rest])] = i
     order = list(values)
     if all(_is_number(value) for level in values.values() for value in level):
         order.sort(key=lambda key: values[key])
     effects = []
-    for key in order[1:]:
-        base, own = by_level[order[0]], by_level[key]
-        shared = [rest for rest in base if rest in own]
-        pairs = [(cells[own[rest]], cells[base[rest]]) for rest in shared]
-        kept = [pair for pair in pairs if _match(*pair)]
-        if kept:
-            try:
-                made = mean_difference(kept)
-            except ParameterError:  # no seed that all pairs have
-                made = Difference(math.nan, math.nan, math.nan, "the cells have no seed in common")
-            unmatched = len(base) + len(own) - 2 * len(shared)
-            effects.append(
-                Effect(axis, values[key], values[order[0]], made, len(kept), unmatched, len(pairs) - len(kept))
+    for first in order:
+        members = {block for block, own in levels_of.items() if min(own, key=order.index) == first}
+        for key in order[order.index(first) + 1 :]:
+            base, own = (
+                {rest: i for rest, i in by_level[level].items() if blocks[i] in members} for level in (first, key)
             )
+            shared = [rest for rest in base if rest in own]
+            pairs = [(cells[own[rest]], cells[base[rest]]) for rest in shared]
+            kept = [pair for pair in pairs if _match(*pair)]
+            if kept:
+                try:
+                    made = mean_difference(kept)
+                except ParameterError:  # no seed that all pairs have
+                    made = Difference(math.nan, math.nan, math.nan, "the cells have no seed in common")
+                unmatched = len(base) + len(own) - 2 * len(shared)
+                refused = len(pairs) - len(kept)
+                effects.append(Effect(axis, values[key], values[first], made, len(kept), unmatched, refused))
     return effects
 
 

@@ -11,7 +11,21 @@ from typing import Any
 from kfpbench.errors import ParameterError
 
 REPEAT_AXES = frozenset({"seed", "repeat"})
-_MATCHED = ("reference", "features", "features_version", "feature_dimension")
+_SHARES = (None, (0.0, 1.0), (-1.0, 1.0))  # ranges of shares of rows, and of differences of two; None: not recorded
+_MATCHED = ("reference", "features", "features_version", "feature_dimension", "resize")
+# What a metric was told to measure. Parameters that only make a value more exact (projections, partitions) are not it.
+PARAMETERS = (
+    "k",
+    "kernel",
+    "bandwidth",
+    "order",
+    "degree",
+    "gamma",
+    "coef0",
+    "neighbours",
+    "labelled_rows",
+    "cells_asked",
+)
 
 
 @dataclass(frozen=True)
@@ -21,8 +35,9 @@ class Observation:
     ``replicates`` are the metric's values on the half-samples (none where its interval is not made of them),
     ``extra_sd`` the standard deviation that the interval has besides theirs (random projections). ``fraction``: the
     value is a share of n rows. ``unknown``: the metric could give no interval (n < 8), so that the value is not exact
-    for want of one. ``matched`` holds what two cells must agree in to be compared: data, reference,
-    features, and n of metrics that compare rows.
+    for want of one. ``limits`` are the least and the largest value of the metric, where it says so. ``matched`` holds
+    what two cells must agree in to be compared: data, reference, features, the metric's own parameters (the k of
+    nearest neighbours), and n of metrics that compare rows.
     """
 
     label: str
@@ -37,6 +52,7 @@ class Observation:
     extra_sd: float = 0.0
     fraction: bool = False
     unknown: bool = False
+    limits: tuple[float, float] | None = None
     matched: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -85,6 +101,8 @@ def observation(
     """The observation of a measurement of the cell with that label, specification and seed."""
     replicates = _replicates(details)
     matched = {"data": spec.get("data"), **{name: details.get(name) for name in _MATCHED}}
+    matched |= {name: _rounded(details[name]) for name in PARAMETERS if name in details}
+    limits = _limits(details)
     compares_rows = bool(replicates) or "reference" in details
     if compares_rows:  # the n of a time counts its repeats, which need not agree
         matched["n"] = n
@@ -99,8 +117,9 @@ def observation(
         better=better,
         replicates=replicates,
         extra_sd=_extra_sd(details, replicates, n),
-        fraction=compares_rows and _is_fraction(value, n, replicates),
+        fraction=compares_rows and limits in _SHARES and _is_fraction(value, n, replicates),
         unknown=compares_rows and str(details.get("interval") or "").startswith("none"),
+        limits=limits,
         matched=matched,
     )
 
@@ -150,6 +169,14 @@ def _extra_sd(details: Mapping[str, Any], replicates: tuple[float, ...], n: int 
     return math.sqrt(extra) if extra > 1e-9 * float(sd) ** 2 else 0.0  # else rounding
 
 
+def _limits(details: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The range [least, most] in a measurement's details, null standing for an open end; None without one."""
+    if "range" not in details:
+        return None
+    least, most = details["range"]
+    return (-math.inf if least is None else float(least), math.inf if most is None else float(most))
+
+
 def _is_fraction(value: float, n: int | None, replicates: tuple[float, ...]) -> bool:
     """Whether the value is a whole number of n rows, and every half-sample value one of n // 2: a share of them.
 
@@ -162,6 +189,11 @@ def _is_fraction(value: float, n: int | None, replicates: tuple[float, ...]) -> 
 
 def _is_whole(share: float, rows: int) -> bool:
     return abs(share) <= 1 and abs(share * rows - round(share * rows)) < 1e-9 * max(rows, 1)
+
+
+def _rounded(value: Any) -> Any:
+    """A float without its last digits: a bandwidth that was found from the data differs in them between machines."""
+    return float(f"{value:.9g}") if isinstance(value, float) else value
 
 
 def _number(value: Any) -> float:

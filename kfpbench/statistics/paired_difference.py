@@ -101,8 +101,8 @@ def paired_difference(a: Any, b: Any, metric: str) -> Difference:
     Measured by simulation (n = 200; two samplers that fail in opposite ways; 300 runs, so to about 1.3 %): 94 to 98 %
     for the energy, Frechet and sliced Wasserstein distances, precision, recall, density and coverage.
 
-    Cost O(R) per seed. Raises ParameterError for cells that differ in data, reference, features or n, have no seed in
-    common, or have one seed twice.
+    Cost O(R) per seed. Raises ParameterError for cells that differ in data, reference, features, parameters of the
+    metric (the k of nearest neighbours) or n, have no seed in common, or have one seed twice.
     """
     return mean_difference([(_observations(a, metric), _observations(b, metric))])
 
@@ -186,7 +186,7 @@ def check_match(a: Observation, b: Observation) -> None:
         raise ParameterError(
             f"cells that differ in {', '.join(different)} cannot be compared in {a.metric}",
             got={"in": name, a.label: got[0], b.label: got[1]},
-            allowed="equal n, data, reference and features",
+            allowed="equal n, data, reference, features and parameters of the metric",
             where=f"{a.label} against {b.label}",
         )
 

@@ -17,9 +17,9 @@ from pydantic import ValidationError
 from kfpbench.errors import PluginError, SuiteError
 from kfpbench.registry import load_plugin_file
 from kfpbench.suite.cell import Cell
-from kfpbench.suite.claim_labels import fault_of_anchor, fault_of_labels
 from kfpbench.suite.expand import plan_cells
 from kfpbench.suite.include import Merged, merge_includes, read_suite_file
+from kfpbench.suite.named_labels import fault_of_anchor, fault_of_labels
 from kfpbench.suite.override import apply_overrides
 from kfpbench.suite.places import Places, dotted_places
 from kfpbench.suite.plain import plain_mapping

@@ -1,0 +1,1 @@
+"""asv benchmarks, made from the registry and from a suite: see docs/asv.md."""

@@ -83,7 +83,7 @@ def test_a_run_that_goes_on_times_nothing_again_and_takes_new_thresholds(
 
 
 def test_times_that_cannot_be_taken_are_noted_and_harm_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(pairs: object) -> None:
+    def broken(*args: object) -> None:
         raise RuntimeError("the machine has gone")
 
     monkeypatch.setattr(take_turns_module, "_time", broken)

@@ -153,10 +153,10 @@ class TestFewStep:
         part = run.usual().part("few_step_speed")
         assert part.number is not None
         assert part.number.value == pytest.approx(0.04 / 0.004)
-        assert part.notes[0].startswith("taken: ddim, steps 8 (ddim, 8 steps), the fastest of 2 cells")
+        assert part.notes[0].startswith("taken: ddim (steps 8), that is ddim, 8 steps, the fastest of 2 cells")
         assert {row["label"]: row["quality"] for row in part.candidates} == {
-            "ddim, steps 3": "clearly worse",
-            "ddim, steps 8": "cannot be told apart",
+            "ddim (steps 3)": "clearly worse",
+            "ddim (steps 8)": "cannot be told apart",
             "heun": "clearly better",
         }
 
@@ -188,10 +188,10 @@ class TestFewStep:
         part = run.part("few_step_speed")
         assert part.verdict == HOLDS
         rows = {row["label"]: row for row in part.candidates}
-        assert rows["heun, a 1"]["quality"] == rows["heun, a 2"]["quality"] == "not compared"
-        assert "differ in n" in rows["heun, a 1"]["why"]
-        assert "NumericalError: NaN" in rows["heun, a 2"]["why"]
-        assert "not compared: heun, a 1, heun, a 2" in part.notes[0]
+        assert rows["heun (a 1)"]["quality"] == rows["heun (a 2)"]["quality"] == "not compared"
+        assert "differ in n" in rows["heun (a 1)"]["why"]
+        assert "NumericalError: NaN" in rows["heun (a 2)"]["why"]
+        assert "not compared: heun (a 1), heun (a 2)" in part.notes[0]
 
 
 class TestDiversity:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -340,6 +341,18 @@ def test_shipped_weights_are_whole() -> None:
     unet, cnn = weights.weights(Scope())
     assert (unet.status, cnn.status) == ("ok", "ok")
     assert "as its card says" in unet.found
+
+
+def test_every_shipped_card_states_the_checksum_of_its_weights() -> None:
+    from kfpbench import features, networks
+
+    cards = [
+        card for package in (features, networks) for card in (Path(package.__file__).parent / "weights").glob("*.md")
+    ]
+    assert {card.stem for card in cards} == {"cifar_cnn", "cifar10_unet"}
+    for card in cards:
+        found = hashlib.sha256(card.with_suffix(".safetensors").read_bytes()).hexdigest()
+        assert weights.stated_digest(card) == found, card.name
 
 
 def test_weights_that_differ_from_their_card(tmp_path: Path) -> None:

@@ -86,4 +86,4 @@ def test_features_and_record(make_input):
 
 def test_one_training_row_is_refused(make_input):
     with pytest.raises(ShapeError, match="no other one"):
-        evaluate(make_input(np.ones((10, 2)), np.zeros((10, 2)), np.zeros((1, 2))))
+        evaluate(make_input(np.ones((10, 2)), np.full((10, 2), 2.0), np.zeros((1, 2))))

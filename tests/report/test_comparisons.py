@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+from kfpbench.errors import ParameterError
 from kfpbench.report.aggregate import Group, best_set, group_repeats
 from kfpbench.report.cells import read_cells
 from kfpbench.report.columns import Column, quality_columns
@@ -19,7 +20,7 @@ from kfpbench.report.front_classes import family_class, front_classes, leading_p
 from kfpbench.report.html import render_report, write_report
 from kfpbench.report.statistics_lines import statistics_lines
 from kfpbench.statistics.observation import observe
-from kfpbench.statistics.paired_difference import Difference
+from kfpbench.statistics.paired_difference import Difference, paired_difference
 
 COVERAGE = Column("coverage", "coverage", "higher")
 RNG = np.random.default_rng(0)
@@ -174,7 +175,7 @@ def test_no_zero_has_a_sign() -> None:
 def test_terminal_lines_claim_what_is_told_and_count_the_rest() -> None:
     cells = [record("s", 0.5 + 0.1 * (rank == 64), 0.01, axes={"rank": rank}) for rank in (32, 64)]
     lines = statistics_lines(groups_of(*cells, record("slow", 0.4, 1.0)))
-    assert lines[0].startswith("surely on the front of coverage and time per image at the stated batch: s, rank 64")
+    assert lines[0].startswith("surely on the front of coverage and time per image at the stated batch: s (rank 64")
     text = "\n".join(lines)
     assert "rank 64 instead of 32: coverage +0.1" in text
     assert "better, 1 pair" in text
@@ -223,3 +224,71 @@ def test_the_json_beside_the_report_holds_the_same(made_up: ModuleType, tmp_path
     assert digits["comparison"]["anchor"] in made_up.SAMPLERS
     share = digits["hypervolume"]["families"]["pf_ode_heun"]["alone"]
     assert 0 <= share["low"] <= share["value"] <= share["high"]
+
+
+class TestUnlikeMeasurements:
+    """Coverage at k = 5 and at k = 3 are two numbers: no table may set one against the other."""
+
+    @pytest.fixture
+    def cells(self) -> list[dict]:
+        made = [record("heun", 0.9, 0.01), record("koopman", 0.5, 0.001), record("euler", 0.4, 0.02)]
+        for one, k in zip(made, (5, 3, 3), strict=True):
+            one["measurements"][0]["details"]["k"] = k
+        return made
+
+    def test_their_differences_are_refused_and_named(self, cells: list[dict]) -> None:
+        made = build_comparison(groups_of(*cells), 0, "it is", [COVERAGE, TIMES["seconds_per_image"]], [0, 1, 2])
+        assert made is not None
+        (no_column,) = {column.metric for column in made.columns} ^ {"coverage", "seconds_per_image"}
+        assert no_column == "coverage"  # no pair of cells in it can be compared
+        whys = {one["metric"]: one["why"] for one in build_comparison(
+            groups_of(*cells), 1, "it is", [COVERAGE], [0, 1, 2]).as_json["differences"] if "why" in one}  # fmt: skip
+        assert whys == {"coverage": "cells that differ in k cannot be compared in coverage"}
+
+    def test_none_of_them_is_surely_better_or_worse_than_an_unlike_one(self, cells: list[dict]) -> None:
+        groups = groups_of(*cells)
+        best = best_set({group.label: group.estimates["coverage"] for group in groups}, "higher")
+        assert best.members == {"heun", "koopman"}  # euler is surely worse than koopman, which nothing is told of
+        alike = groups_of(*(record(label, value, 0.01) for label, value in (("heun", 0.9), ("koopman", 0.5))))
+        assert best_set({one.label: one.estimates["coverage"] for one in alike}, "higher").members == {"heun"}
+
+    def test_the_report_says_so_and_gives_no_volume(self, cells: list[dict], tmp_path: Path) -> None:
+        text = render_report({}, cells, tmp_path)
+        assert "Measured with different k (5, 3): coverage." in text
+        assert "hypervolume, %" not in text
+        for one in cells:
+            one["measurements"][0]["details"]["k"] = 5
+        text = render_report({}, cells, tmp_path)
+        assert "Measured with different" not in text
+        assert "hypervolume, %" in text
+
+    @pytest.mark.parametrize("name", ["kernel", "order", "degree", "gamma", "neighbours", "cells_asked", "resize"])
+    def test_every_parameter_of_a_metric_has_to_agree(self, name: str) -> None:
+        one, other = record("heun", 0.9, 0.01), record("koopman", 0.5, 0.01)
+        one["measurements"][0]["details"][name] = 3
+        other["measurements"][0]["details"][name] = 4
+        with pytest.raises(ParameterError, match=f"differ in {name} "):
+            paired_difference(one, other, "coverage")
+
+    def test_a_bandwidth_may_differ_in_its_last_digits(self) -> None:
+        one, other = record("heun", 0.9, 0.01), record("koopman", 0.5, 0.01)
+        one["measurements"][0]["details"]["bandwidth"] = 1 / 3
+        other["measurements"][0]["details"]["bandwidth"] = 1 / 3 + 1e-14
+        assert paired_difference(one, other, "coverage").value == pytest.approx(0.4)
+
+    def test_different_batch_sizes_are_said(self, tmp_path: Path) -> None:
+        cells = [record("heun", 0.9, 0.01), record("koopman", 0.5, 0.01)]
+        for one, size in zip(cells, (50, 250), strict=True):
+            one["spec"]["batch_size"] = size
+        assert "different batch sizes (50, 250)" in render_report({}, cells, tmp_path)
+
+
+def test_the_volume_says_what_it_is_a_share_of_and_long_lists_are_folded(tmp_path: Path) -> None:
+    cells = [record("heun", 0.9, 0.01), record("koopman", 0.5, 0.001)]
+    ids = [f"{number:016x}" for number in range(60)]
+    text = render_report({"plan": ids, "executor": "serial"}, cells, tmp_path)
+    assert "hypervolume, % of the box" in text
+    assert "from the best values of all cells to the reference point" in text
+    folded = text[text.index("<dt>plan</dt>") :]
+    assert folded.index("<details>") < folded.index(ids[-1]) < folded.index("</details>")
+    assert "<dd>serial</dd>" in text

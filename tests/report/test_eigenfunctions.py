@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import copy
+import gzip
 import json
 import re
 from pathlib import Path
@@ -42,6 +44,8 @@ def payload(html: str) -> dict[str, Any]:
     found = re.search(r'id="payload">(.*?)</script>', html, re.DOTALL)
     assert found is not None
     made: dict[str, Any] = json.loads(found.group(1))
+    large = re.search(r'id="functions">(.*?)</script>', html, re.DOTALL)
+    made["choices"] = json.loads(gzip.decompress(base64.b64decode(large.group(1)))) if large else {}
     return made
 
 

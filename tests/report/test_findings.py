@@ -229,3 +229,11 @@ def test_the_terminal_tells_them_below_the_table(made_up: ModuleType) -> None:
     render_table(records, Console(file=stream, width=300, color_system=None))
     lines = stream.getvalue().splitlines()
     assert lines[-1] == "Copies of training rows: copier (memorised fraction 0.40 (0.30 to 0.50), above 0.05)"
+
+
+def test_what_held_out_rows_score_is_said_for_few_rows_too() -> None:
+    """The smallest of n < 100 distances lies below their interpolated 1 % quantile: one row of n, not 1 %."""
+    copies = next(rule for rule in RULES if rule.kind == "copies")
+    assert "one of them, where they are fewer than 100" in copies.meaning
+    for condition in (*copies.any_of, *copies.support[:1]):
+        assert "1/n where n is below 100" in condition.meaning

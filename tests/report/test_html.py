@@ -85,7 +85,11 @@ def test_sections_of_every_data_set(page: Page) -> None:
 
 
 def test_default_axes_are_coverage_against_time(page: Page) -> None:
-    chosen = [a["value"] for tag, a in page.elements if tag == "option" and "selected" in a]
+    inside, chosen = "", []
+    for tag, attributes in page.elements:
+        inside = str(attributes.get("data-scatter", "")) if tag == "select" else inside
+        if tag == "option" and "selected" in attributes and inside:
+            chosen.append(attributes["value"])
     assert chosen == ["coverage", "seconds_per_image"] * 2
 
 
@@ -131,7 +135,7 @@ def test_one_label_for_many_cells_gets_the_axes_that_differ(made_up: ModuleType,
         made["spec"]["sampler"]["rank"] = rank
         records.append(made)
     page = Page(render_report({}, records, tmp_path))
-    assert page.payload["scatters"]["part-1-front"]["labels"] == ["koopman, rank 16", "koopman, rank 64"]
+    assert page.payload["scatters"]["part-1-front"]["labels"] == ["koopman (rank 16)", "koopman (rank 64)"]
 
 
 def test_different_n_and_the_validation_split_are_pointed_out(made_up: ModuleType, tmp_path: Path) -> None:

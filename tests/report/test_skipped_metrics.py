@@ -66,8 +66,8 @@ def test_many_cells_are_counted(made_up: ModuleType) -> None:
         made.append(one)
     (found,) = skipped_metrics(group_repeats(read_cells(made)))
     assert len(found.labels) == 20
-    assert found.cells.startswith("heun, steps 0; heun, steps 1; ")
-    assert found.cells.endswith("heun, steps 11 and 8 more")
+    assert found.cells.startswith("heun (steps 0); heun (steps 1); ")
+    assert found.cells.endswith("heun (steps 11) and 8 more")
 
 
 def test_a_failed_cell_and_a_measured_one_left_nothing_out(made_up: ModuleType) -> None:

@@ -489,6 +489,9 @@ def test_progress_is_told_of_every_cell(bench: Bench) -> None:
         def finished(self, cell: Any, record: Any) -> None:
             told.append(("finished", cell.label, record.status))
 
+        def note(self, text: str) -> None:
+            told.append(("note", text))
+
     bench.run(["gaussian"])
     bench.run(["gaussian", "raises"], progress=Listener())
     assert told == [("begin", 2, 1), ("started", "raises"), ("finished", "raises", "failed")]

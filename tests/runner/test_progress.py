@@ -142,3 +142,13 @@ def test_nothing_to_do_is_no_error() -> None:
         with make(given) as progress:
             progress.begin(2, 2)
         assert "2" in printed(given)
+
+
+@pytest.mark.parametrize("make", [LiveProgress, PlainProgress])
+def test_a_note_is_a_line_without_control_characters(make: Any) -> None:
+    given = console(terminal=make is LiveProgress)
+    with make(given) as progress:
+        progress.begin(1, 0)
+        progress.note("timing in turns: heun,\n\x1b[2J euler")
+    lines = without_codes(printed(given)).replace("\r", "\n").splitlines()
+    assert "timing in turns: heun, ?[2J euler" in [line.strip() for line in lines]

@@ -167,6 +167,127 @@ def test_times_that_are_there_are_not_taken_again(world: World, tmp_path: Path) 
     assert len(world.called) > 3 * before
 
 
+def test_a_selection_adds_to_the_times_that_are_there(world: World, tmp_path: Path) -> None:
+    made = suite(*THREE)
+    ids = labels(made)
+    time_suite(made, tmp_path)
+    before = len(world.called)
+    (timed,) = time_suite(made, tmp_path, select=["label=fast"]).sets
+    assert len(world.called) == before  # timed with the anchor already
+    assert [member.label for member in timed.timed()] == ["slow", "middle", "fast"]
+    assert timed.ratio(ids["slow"], ids["middle"], 4).value == pytest.approx(2.0)
+    again = read_timing(tmp_path)
+    assert again is not None
+    assert [member.label for member in again.sets[0].timed()] == ["slow", "middle", "fast"]
+
+
+def test_what_is_new_in_the_suite_is_timed_with_the_anchor_alone(world: World, tmp_path: Path) -> None:
+    time_suite(suite(*THREE[:2]), tmp_path)
+    world.called.clear()
+    made = suite(*THREE)
+    (timed,) = time_suite(made, tmp_path).sets
+    assert set(world.called) == {4.0, 0.5}
+    ids = labels(made)
+    assert [set(turn.cells) for turn in timed.turns] == [{ids["slow"], ids["middle"]}, {ids["slow"], ids["fast"]}]
+    assert timed.ratio(ids["middle"], ids["fast"], 1).value == pytest.approx(4.0)  # over the anchor
+    assert not timed.in_pairs
+    (timed,) = time_suite(suite(*THREE[1:], timing={"batches": [1], "rounds": 6, "anchor": "fast"}), tmp_path).sets
+    assert [member.label for member in timed.timed()] == ["middle", "fast"]  # slow is no cell of this suite
+
+
+def test_parts_of_a_suite_that_were_timed_one_by_one_come_together(world: World, tmp_path: Path) -> None:
+    made = suite(*THREE)
+    ids = labels(made)
+    time_suite(made, tmp_path, select=["label=slow", "label=middle"])
+    (timed,) = time_suite(made, tmp_path, select=["label=slow", "label=fast"]).sets
+    assert [member.label for member in timed.timed()] == ["slow", "middle", "fast"]
+    assert timed.ratio(ids["middle"], ids["fast"], 4).value == pytest.approx(4.0)
+    called = len(world.called)
+    time_suite(made, tmp_path)
+    assert len(world.called) == called
+
+
+def test_force_takes_the_selection_anew_and_keeps_the_rest(world: World, tmp_path: Path) -> None:
+    made = suite(*THREE)
+    ids = labels(made)
+    first = time_suite(made, tmp_path).sets[0].turns[0]
+    world.called.clear()
+    (timed,) = time_suite(made, tmp_path, select=["label=middle"], force=True).sets
+    assert set(world.called) == {2.0, 4.0}  # with the anchor
+    assert [member.label for member in timed.timed()] == ["slow", "middle", "fast"]
+    turns = {turn.cells: turn for turn in timed.turns}
+    assert set(turns) == {(ids["slow"], ids["middle"]), (ids["slow"], ids["fast"])}
+    assert turns[ids["slow"], ids["fast"]].started == first.started
+
+
+class Stop(BaseException):
+    """As a KeyboardInterrupt, which no test may mistake for its own."""
+
+
+def test_an_interrupted_timing_keeps_what_was_taken_and_goes_on(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = suite(*THREE[:2], grid={"data.train": [300, 200]})
+    whole = module.interleaved_times
+
+    def until_the_second(*args: Any, **kwargs: Any) -> Any:
+        if len(taken) == 1:
+            raise Stop
+        taken.append(args[2])
+        return whole(*args, **kwargs)
+
+    taken: list[Any] = []
+    monkeypatch.setattr(module, "interleaved_times", until_the_second)
+    with pytest.raises(Stop):
+        time_suite(made, tmp_path)
+    kept = read_timing(tmp_path)
+    assert kept is not None
+    assert [(timed.batches(), len(timed.timed())) for timed in kept.sets] == [([1], 2), ([], 0)]
+    (turn,) = kept.sets[0].turns
+
+    # a later set is interrupted: the earlier one, finished long ago, stays
+    taken = []
+    with pytest.raises(Stop):
+        time_suite(made, tmp_path)
+    taken, world.called = [], []
+    monkeypatch.setattr(module, "interleaved_times", whole)
+    said: list[str] = []
+    record = time_suite(made, tmp_path, say=said.append)
+    assert [timed.batches() for timed in record.sets] == [[1, 4], [1, 4]]
+    assert record.sets[0].turns[0].batches[0] == turn.batches[0]
+    assert "timed already: slow, middle" in said
+    assert "timing in turns at batch 1 (1 of 2): slow, middle" in said
+
+
+def test_an_interruption_before_anything_is_timed_keeps_the_file(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time_suite(suite(*THREE[:2]), tmp_path)
+    before = (tmp_path / FILE_NAME).read_bytes()
+
+    def stop(*args: Any) -> None:
+        raise Stop
+
+    monkeypatch.setattr(module, "try_sampler", stop)
+    with pytest.raises(Stop):
+        time_suite(suite(*THREE, timing={"batches": [1, 4], "rounds": 7}), tmp_path)
+    assert (tmp_path / FILE_NAME).read_bytes() == before
+
+
+def test_a_broken_anchor_has_a_stand_in_and_nothing_is_timed_twice(world: World, tmp_path: Path) -> None:
+    made = suite({"seconds": 9.0, "label": "bad", "broken": True}, *THREE)
+    ids = labels(made)
+    said: list[str] = []
+    (timed,) = time_suite(made, tmp_path, say=said.append).sets
+    assert timed.anchor == ids["slow"]
+    assert "slow is the anchor instead" in said
+    assert timed.left_out == {ids["bad"]: "RuntimeError: cannot draw"}
+    world.called.clear()
+    (timed,) = time_suite(made, tmp_path).sets
+    assert len(timed.turns) == 1
+    assert len(world.called) == 3  # one row each, to see that they can
+
+
 def test_a_broken_sampler_is_left_out_and_harms_no_other(world: World, tmp_path: Path) -> None:
     made = suite(*THREE[:2], {"seconds": 9.0, "label": "bad", "broken": True})
     (timed,) = time_suite(made, tmp_path).sets
@@ -274,4 +395,19 @@ def test_the_verb_times_a_run_and_writes_its_report(
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     assert "timed already: heun_20, heun_1" in shown
+    Path("run/timing.json").unlink()
+    with pytest.raises(SystemExit) as ended:
+        main(["run", "suite.yaml", "--out", "run"])
+    assert ended.value.code == 0
+    assert "timing in turns at batch 4 (2 of 2): heun_20, heun_1" in capsys.readouterr().out
+
+    def interrupted(*args: Any, **kwargs: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "interleaved_times", interrupted)
+    with pytest.raises(SystemExit) as ended:
+        main(["time", "suite.yaml", "--out", "run", "--force"])
+    assert ended.value.code == 130
+    assert "run the same command again" in capsys.readouterr().err
+    assert "times as fast as heun_20" in Path("run/report.html").read_text()
     assert "times as fast, batch 4" in shown

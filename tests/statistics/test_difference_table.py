@@ -65,8 +65,8 @@ def test_verdicts_follow_the_direction() -> None:
 
 def test_cells_of_one_label_are_told_by_their_axes_and_named_by_id() -> None:
     records = [record("heun", 0.9, axes={"steps": steps}) for steps in (4, 9)] + [record("em", 0.8)]
-    assert [one.label for one in compare_cells(records, "em")] == ["heun, steps 4", "heun, steps 9"]
-    assert len(compare_cells(records, "heun, steps 4")) == 2
+    assert [one.label for one in compare_cells(records, "em")] == ["heun (steps 4)", "heun (steps 9)"]
+    assert len(compare_cells(records, "heun (steps 4)")) == 2
     assert len(compare_cells(records, records[0]["cell"])) == 2
     with pytest.raises(ParameterError, match="several cells"):
         compare_cells(records, "heun")

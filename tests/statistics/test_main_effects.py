@@ -127,6 +127,20 @@ def test_pairs_that_may_not_be_compared_are_counted() -> None:
     assert (effect.pairs, effect.refused) == (1, 1)
 
 
+def test_every_block_has_a_base_of_its_own() -> None:
+    """Rank 8 to 16 of one sampler and 32 to 64 of another: neither has the other's smallest rank."""
+    rows = [{"rank": rank} for rank in (8, 16, 32, 64, 32, 64)]
+    blocks = ["a", "a", "b", "b", "c", "c"]
+    cells = [
+        [Observation(block, "m", 0, value, value - 0.1, value + 0.1, 10)]
+        for block, value in zip(blocks, (1.0, 2.0, 5.0, 7.0, 5.0, 9.0), strict=True)
+    ]
+    made = main_effects(rows, blocks, cells)
+    found = [(one.base, one.level, one.pairs, one.unmatched) for one in made]
+    assert found == [((8,), (16,), 1, 0), ((32,), (64,), 2, 0)]
+    assert [one.difference.value for one in made] == [1.0, 3.0]
+
+
 def test_lengths_are_checked() -> None:
     with pytest.raises(ShapeError):
         main_effects([{}], ["s", "t"], [[]])

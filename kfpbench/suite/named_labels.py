@@ -1,4 +1,7 @@
-"""Whether the labels that `claim:` and `timing:` name are samplers of the suite, and may stand for several cells."""
+"""The labels by which blocks of a suite name its samplers: those of `claim` and the anchor of `timing`.
+
+Whether each is a sampler of the suite, and whether it stands for as many cells as the block allows.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from kfpbench.suite.schema import ClaimBlock
 
 
 def fault_of_labels(claim: ClaimBlock, samplers: Sequence[Mapping[str, Any]], grid: Mapping[str, list[Any]]) -> str:
-    """What is wrong with the labels, in words; '' when nothing is.
+    """What is wrong with the labels that `claim` names, in words; '' when nothing is.
 
     ``spectral``, ``reference`` and ``control`` stand for one cell each, whatever its repeats: the grid may not sweep
     them. ``few_step`` labels may have any number of cells.
@@ -27,7 +30,11 @@ def fault_of_labels(claim: ClaimBlock, samplers: Sequence[Mapping[str, Any]], gr
 
 
 def fault_of_anchor(anchor: str | None, samplers: Sequence[Mapping[str, Any]]) -> str:
-    """What is wrong with the anchor of the timing, in words; '' when nothing is. It may stand for several cells."""
+    """What is wrong with the anchor that `timing` names, in words; '' when nothing is.
+
+    It may stand for several cells, since the grid may sweep it: the first of each data set, device and dtype is the
+    anchor there.
+    """
     return _fault_of_name(anchor, samplers) if anchor is not None else ""
 
 

@@ -1,0 +1,196 @@
+"""The kinds of tables of a published page: cells, paired differences, and the claim card, as lines of Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from kfpbench.errors import ParameterError, StoreError
+from kfpbench.report.aggregate import Estimate, Group, group_repeats
+from kfpbench.report.cells import read_cells
+from kfpbench.report.columns import COSTS, title_of
+from kfpbench.report.naming import with_own_labels
+from kfpbench.report.numbers import format_interval, format_value
+from kfpbench.statistics.difference_table import CANNOT, verdict_of
+from kfpbench.statistics.paired_difference import paired_difference
+from kfpbench.store.run_folder import RunFolder
+
+_SCALES = {column.metric: column.scale for column in COSTS}
+
+
+class Table(Protocol):
+    """One kind of table."""
+
+    def lines(self, folder: Path) -> list[str]:
+        """Its lines of Markdown, paths of runs being relative to ``folder``."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _as_titles(value: Any) -> Any:
+    """A list of names, or a mapping of names to what they are called."""
+    return dict.fromkeys(value) if isinstance(value, list) and all(isinstance(one, str) for one in value) else value
+
+
+Runs = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+Titles = Annotated[dict[str, str | None], BeforeValidator(_as_titles)]
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    runs: Runs
+    metrics: Titles
+
+
+class CellTable(_Options):
+    """A row for each cell: its name, and value (low to high) of each metric; repeats of a cell together.
+
+    ``cells`` chooses rows and their order, and may rename them; all cells by default. ``sort_by`` a metric, ascending.
+    """
+
+    cells: Titles | None = None
+    sort_by: str | None = None
+    heading: str = "cell"
+
+    def lines(self, folder: Path) -> list[str]:
+        """A head, and a line for each cell."""
+        rows = _chosen(_groups(self.runs, folder), self.cells)
+        if self.sort_by is not None:
+            rows.sort(key=lambda row: _sort_key(row[1].estimates.get(str(self.sort_by))))
+        for metric in [*self.metrics, *([self.sort_by] if self.sort_by else [])]:
+            if not any(metric in group.estimates for _, group in rows):
+                known = sorted({name for _, group in rows for name in group.estimates})
+                raise StoreError("no cell of the table has that metric", got=metric, allowed=", ".join(known))
+        body = [
+            [name, *(_number(group.estimates.get(metric), metric) for metric in self.metrics)] for name, group in rows
+        ]
+        return _markdown([self.heading, *(title or title_of(metric) for metric, title in self.metrics.items())], body)
+
+
+class DifferenceTable(_Options):
+    """A row for each cell: its metrics less those of the cell ``against``, paired by seed, with 95 % intervals.
+
+    The verdict is claimed only where the interval leaves out 0; cells that may not be compared say why.
+    """
+
+    against: str
+    cells: Titles | None = None
+    heading: str = "cell"
+
+    def lines(self, folder: Path) -> list[str]:
+        """A head, and a line for each cell."""
+        groups = _groups(self.runs, folder)
+        records = {one.cell: one for name in self.runs for one in _open(name, folder).records()}
+        anchors = [group for group in groups if group.label == self.against]
+        if len(anchors) != 1:
+            raise StoreError(
+                "not one cell has that label", got=self.against, allowed=", ".join(group.label for group in groups)
+            )
+        base = [records[cell.ident] for cell in anchors[0].cells]
+        body = []
+        for name, group in _chosen([group for group in groups if group is not anchors[0]], self.cells):
+            own = [records[cell.ident] for cell in group.cells]
+            body.append([name, *(_difference(own, base, metric) for metric in self.metrics)])
+        head = [self.heading, *(f"{title or title_of(metric)}, difference" for metric, title in self.metrics.items())]
+        return _markdown(head, body)
+
+
+class ClaimTable(BaseModel):
+    """The claim card of a run: a row for each part, its verdict, its number and the rule."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run: str
+
+    def lines(self, folder: Path) -> list[str]:
+        """A head, and a line for each part of each spectral sampler."""
+        from kfpbench.claim.card import card_of_run
+        from kfpbench.claim.wording import number_text
+
+        run = _open(self.run, folder)
+        card = card_of_run(run.read_manifest(), run.records(), run.path)
+        if card is None:
+            raise StoreError("the run's suite makes no claim", got=self.run, remedy="Give the suite a `claim:` block.")
+        body = []
+        for answer in card.answers:
+            for part in answer.parts:
+                number = number_text(part.number) if part.number is not None else part.reason
+                body.append([answer.label, part.title, f"**{part.verdict}**", number, part.rule])
+        return _markdown(["sampler", "part", "verdict", "number", "rule"], body)
+
+
+KINDS: dict[str, type[CellTable] | type[DifferenceTable] | type[ClaimTable]] = {
+    "table": CellTable,
+    "differences": DifferenceTable,
+    "claim": ClaimTable,
+}
+
+
+def _open(name: str, folder: Path) -> RunFolder:
+    """The run of that name below the page's folder. Raises StoreError for one that is not there or leads out of it."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()):
+        raise StoreError("a page shows runs from below its own folder", got=name, remedy="Copy the run there.")
+    return RunFolder.open(path)
+
+
+def _groups(runs: Sequence[str], folder: Path) -> list[Group]:
+    cells = [cell for name in runs for cell in read_cells(_open(name, folder).records())]
+    return with_own_labels(group_repeats(cells))
+
+
+def _chosen(groups: Sequence[Group], cells: Mapping[str, str | None] | None) -> list[tuple[str, Group]]:
+    """The rows of a table with their names. Raises StoreError for a label that no cell, or more than one, has."""
+    if cells is None:
+        return [(group.label, group) for group in groups]
+    rows = []
+    for label, name in cells.items():
+        found = [group for group in groups if group.label == label]
+        if len(found) != 1:
+            what = "no cell has that label" if not found else "several cells have that label"
+            raise StoreError(what, got=label, allowed="; ".join(group.label for group in groups))
+        rows.append((name or label, found[0]))
+    return rows
+
+
+def _sort_key(estimate: Estimate | None) -> float:
+    return math.inf if estimate is None or math.isnan(estimate.value) else estimate.value
+
+
+def _number(estimate: Estimate | None, metric: str) -> str:
+    """'1.23 (1.20 to 1.26)', or nothing where there is no value."""
+    if estimate is None:
+        return ""
+    scale = _SCALES.get(metric, 1.0)
+    text = format_value(estimate.value * scale, estimate.half_width * scale)
+    interval = format_interval(estimate.low * scale, estimate.high * scale)
+    return f"{text} ({interval})" if interval else text
+
+
+def _difference(own: Sequence[Any], base: Sequence[Any], metric: str) -> str:
+    """'+1.9 (1.1 to 2.6), worse', or why there is none."""
+    try:
+        made = paired_difference(own, base, metric)
+    except ParameterError as error:
+        return f"not compared: {error.what}"
+    scale = _SCALES.get(metric, 1.0)
+    low, high = made.low * scale, made.high * scale
+    value = format_value(made.value * scale, (high - low) / 2)
+    signed = value if value.startswith("\N{MINUS SIGN}") else f"+{value}"
+    better = next(entry["better"] for entry in own[0].measurements if entry["metric"] == metric)
+    interval, verdict = format_interval(low, high), verdict_of(made, better)
+    text = f"{signed} ({interval})" if interval else signed
+    return text if verdict in ("", CANNOT) else f"{text}, {verdict}"
+
+
+def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """A table; bars in a name are escaped."""
+    rows = [head, ["---"] * len(head), *body]
+    return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]

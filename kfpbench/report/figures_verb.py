@@ -1,0 +1,36 @@
+"""The verb figures of the command line: its options. What it needs is imported when it is called."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Form(StrEnum):
+    """The formats of a figure."""
+
+    pdf = "pdf"
+    svg = "svg"
+    png = "png"
+
+
+def figures(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Where they go; default RUN/figures.")
+    ] = None,
+    form: Annotated[Form, typer.Option("--format", help="The format of the files.")] = Form.pdf,
+) -> None:
+    """Write figures for papers out of a run: front, ablation, phases, spectra; a file each (extra `figures`)."""
+    from kfpbench.report.paper_figures import write_figures
+    from kfpbench.store.run_folder import RunFolder
+
+    finished = RunFolder.open(run)
+    paths = write_figures(finished.records(), out if out is not None else finished.path / "figures", form.value)
+    for path in paths:
+        typer.echo(path)
+    if not paths:
+        typer.echo("The run has no numbers for a figure.", err=True)
