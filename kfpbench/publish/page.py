@@ -100,5 +100,5 @@ def _lines_of(block: re.Match[str], folder: Path, where: str) -> list[str]:
         raise StoreError(f"{place}: {first['msg']}", got=str(first.get("input")), where=where) from error
     except KfpbenchError as error:
         inside = error.where is not None and error.where.startswith(where)  # a place in the options themselves
-        place = error.where if inside else where
+        place = (error.where or where) if inside else where
         raise StoreError(error.what, got=error.got, allowed=error.allowed, remedy=error.remedy, where=place) from error
