@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kfpbench.cache.use import keeping
 from kfpbench.errors import StoreError
 from kfpbench.study.claims import Claims
 from kfpbench.study.definition import Definition
@@ -135,7 +136,8 @@ def work(
                     if now.running == 0 or _is_over(definition, now):
                         return now
                 else:
-                    _run_one(definition, study, lock, worker, folder, runner, say)
+                    with keeping(definition.document.get("cache", True)):  # trials share what costs much
+                        _run_one(definition, study, lock, worker, folder, runner, say)
                     continue
             time.sleep(WAIT)
     finally:
