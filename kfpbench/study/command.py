@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kfpbench.errors import StoreError
-from kfpbench.report.naming import compact
 from kfpbench.runner.execute import RUNS
 from kfpbench.store.records import utc_now
 from kfpbench.store.run_folder import RunFolder
@@ -23,6 +22,7 @@ from kfpbench.study.folder import open_folder, stage_path
 from kfpbench.study.storage import Place, open_storage
 from kfpbench.study.trials import Tally, reason_of, tally, what_of
 from kfpbench.study.worker import Notice, open_study, work
+from kfpbench.suite.cell_name import compact
 from kfpbench.suite.load import Suite, load_suite
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfpbench.report.embed import plotly_text
-from kfpbench.report.naming import COLOURS, axes_text, compact
+from kfpbench.report.naming import COLOURS
 from kfpbench.statistics.pareto_front import staircase
 from kfpbench.study.definition import Definition
 from kfpbench.study.objectives import Objective
 from kfpbench.study.results import Row, frame_of_rows, volume_history
 from kfpbench.study.views import short_names
+from kfpbench.suite.cell_name import axes_text, compact
 from kfpbench.suite.study_schema import ParameterBlock
 
 _MARKS = {

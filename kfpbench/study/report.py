@@ -9,7 +9,6 @@ from typing import Any
 
 import kfpbench.report.html as run_report
 from kfpbench.report.embed import script_json, script_source
-from kfpbench.report.naming import compact
 from kfpbench.report.numbers import format_seconds
 from kfpbench.report.provenance import provenance, suite_text
 from kfpbench.store.atomic import write_bytes
@@ -19,6 +18,7 @@ from kfpbench.study.figures import front_figures, history_figure, importance_fig
 from kfpbench.study.folder import REPORT
 from kfpbench.study.results import Row, best_rows, front_of, importances, rows_of, stage_counts
 from kfpbench.study.views import number_text, short_names
+from kfpbench.suite.cell_name import compact
 
 _HERE = Path(__file__).parent
 _RUN_REPORT = Path(run_report.__file__).parent

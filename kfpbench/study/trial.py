@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from kfpbench.errors import KfpbenchError, NumericalError
-from kfpbench.runner.execute import run_cell
 from kfpbench.runner.materials import Materials
+from kfpbench.runner.run_cell import run_cell
 from kfpbench.store.records import CellRecord
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.definition import Definition

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfpbench.errors import StoreError
-from kfpbench.report.naming import axes_text, short_axis
 from kfpbench.report.numbers import format_plus_minus, format_value
 from kfpbench.store.json_values import dumps
 from kfpbench.study.command import Opened
 from kfpbench.study.definition import Definition
 from kfpbench.study.results import Row, best_rows, front_of, importances
+from kfpbench.suite.cell_name import axes_text, short_axis
 
 
 def show_best(opened: Opened, as_json: bool) -> str:
