@@ -45,9 +45,13 @@ def fill_page(path: Path) -> FilledPage:
     not there, and cells that it does not have; with file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise StoreError("the page cannot be read", got=str(error), where=str(path)) from error
+    if "\r" in text:
+        raise StoreError(
+            "the page has line ends of Windows", remedy="Save it with plain line ends (LF).", where=str(path)
+        )
     parts, changed, position, count = [], [], 0, 0
     for start, block, end in _blocks(text, path):
         where = f"{path}:{text.count(chr(10), 0, start) + 1}"
@@ -64,7 +68,7 @@ def write_page(path: Path) -> FilledPage:
     """``fill_page``, and the file replaced at once where a table has changed."""
     filled = fill_page(path)
     if filled.changed:
-        write_bytes(path, filled.text.encode())
+        write_bytes(path.resolve(), filled.text.encode())
     return filled
 
 
@@ -95,9 +99,8 @@ def _lines_of(block: re.Match[str], folder: Path, where: str) -> list[str]:
         given: Any = parse_yaml(block["options"], where).data
         return KINDS[kind].model_validate(given).lines(folder)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "options"
-        raise StoreError(f"{place}: {first['msg']}", got=str(first.get("input")), where=where) from error
+        faults = [f"{'.'.join(str(part) for part in one['loc']) or 'options'}: {one['msg']}" for one in error.errors()]
+        raise StoreError("; ".join(faults), got=block["options"].strip(), where=where) from error
     except KfpbenchError as error:
         inside = error.where is not None and error.where.startswith(where)  # a place in the options themselves
         place = (error.where or where) if inside else where

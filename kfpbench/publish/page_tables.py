@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 
@@ -12,11 +13,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from kfpbench.errors import ParameterError, StoreError
 from kfpbench.report.aggregate import Estimate, Group, group_repeats
 from kfpbench.report.cells import read_cells
-from kfpbench.report.columns import COSTS, title_of
+from kfpbench.report.columns import COST_METRICS, COSTS, title_of
 from kfpbench.report.naming import with_own_labels
 from kfpbench.report.numbers import format_interval, format_value
 from kfpbench.statistics.difference_table import CANNOT, verdict_of
 from kfpbench.statistics.paired_difference import paired_difference
+from kfpbench.store.records import CellRecord
 from kfpbench.store.run_folder import RunFolder
 
 _SCALES = {column.metric: column.scale for column in COSTS}
@@ -68,6 +70,7 @@ class CellTable(_Options):
             if not any(metric in group.estimates for _, group in rows):
                 known = sorted({name for _, group in rows for name in group.estimates})
                 raise StoreError("no cell of the table has that metric", got=metric, allowed=", ".join(known))
+        _require_alike([group for _, group in rows], list(self.metrics))
         body = [
             [name, *(_number(group.estimates.get(metric), metric) for metric in self.metrics)] for name, group in rows
         ]
@@ -87,16 +90,23 @@ class DifferenceTable(_Options):
     def lines(self, folder: Path) -> list[str]:
         """A head, and a line for each cell."""
         groups = _groups(self.runs, folder)
-        records = {one.cell: one for name in self.runs for one in _open(name, folder).records()}
+        times = [name for name in self.metrics if name in COST_METRICS - {"nfe", "setup_nfe"}]
+        if len(self.runs) > 1 and times:
+            raise StoreError(
+                "times and memory of several runs are not compared: machines and their load differ",
+                got=", ".join(times),
+                remedy="Take one run, or time the samplers in turns (kfpbench time).",
+            )
+        records = _records(self.runs, folder)
         anchors = [group for group in groups if group.label == self.against]
         if len(anchors) != 1:
             raise StoreError(
                 "not one cell has that label", got=self.against, allowed=", ".join(group.label for group in groups)
             )
-        base = [records[cell.ident] for cell in anchors[0].cells]
+        base = [records[cell.ident] for cell in anchors[0].cells if cell.status == "ok"]
         body = []
         for name, group in _chosen([group for group in groups if group is not anchors[0]], self.cells):
-            own = [records[cell.ident] for cell in group.cells]
+            own = [records[cell.ident] for cell in group.cells if cell.status == "ok"]
             body.append([name, *(_difference(own, base, metric) for metric in self.metrics)])
         head = [self.heading, *(f"{title or title_of(metric)}, difference" for metric, title in self.metrics.items())]
         return _markdown(head, body)
@@ -142,8 +152,34 @@ def _open(name: str, folder: Path) -> RunFolder:
 
 
 def _groups(runs: Sequence[str], folder: Path) -> list[Group]:
-    cells = [cell for name in runs for cell in read_cells(_open(name, folder).records())]
-    return with_own_labels(group_repeats(cells))
+    return with_own_labels(group_repeats(read_cells(_records(runs, folder).values())))
+
+
+def _records(runs: Sequence[str], folder: Path) -> dict[str, CellRecord]:
+    """The records of all runs by cell, in order. Raises StoreError for a cell that two of them hold."""
+    records: dict[str, CellRecord] = {}
+    for name in runs:
+        for one in _open(name, folder).records():
+            if one.cell in records:
+                raise StoreError(
+                    "two runs hold the same cell",
+                    got=f"{one.label}, in {name} too",
+                    remedy="Compare such runs by `kfpbench compare`, or join them by `kfpbench collect`.",
+                )
+            records[one.cell] = replace(one, index=len(records))
+    return records
+
+
+def _require_alike(groups: Sequence[Group], metrics: Sequence[str]) -> None:
+    """Raise StoreError where rows of one table have another reference split, or a metric with another n."""
+    references = {group.first.reference for group in groups}
+    if len(references) > 1:
+        raise StoreError("rows of one table have different references", got=", ".join(sorted(references)))
+    for metric in set(metrics) - COST_METRICS:
+        sizes = {group.estimates[metric].n for group in groups if metric in group.estimates}
+        if len(sizes) > 1:
+            shown = ", ".join(str(one) for one in sorted(sizes, key=str))
+            raise StoreError("rows of one table have different n", got=f"{metric}: {shown}", remedy="Make two tables.")
 
 
 def _chosen(groups: Sequence[Group], cells: Mapping[str, str | None] | None) -> list[tuple[str, Group]]:
@@ -180,6 +216,8 @@ def _difference(own: Sequence[Any], base: Sequence[Any], metric: str) -> str:
         made = paired_difference(own, base, metric)
     except ParameterError as error:
         return f"not compared: {error.what}"
+    if not math.isfinite(made.value):
+        return f"not compared: {made.how}"
     scale = _SCALES.get(metric, 1.0)
     low, high = made.low * scale, made.high * scale
     value = format_value(made.value * scale, (high - low) / 2)
@@ -191,6 +229,11 @@ def _difference(own: Sequence[Any], base: Sequence[Any], metric: str) -> str:
 
 
 def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    """A table; bars in a name are escaped."""
+    """A table. Names are any text: what would end a cell, a line or a comment is escaped."""
     rows = [head, ["---"] * len(head), *body]
-    return ["| " + " | ".join(text.replace("|", "\\|") for text in row) + " |" for row in rows]
+    return ["| " + " | ".join(_escaped(text) for text in row) + " |" for row in rows]
+
+
+def _escaped(text: str) -> str:
+    plain = "".join(one if one.isprintable() else "?" for one in text)
+    return plain.replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -60,6 +60,12 @@ def write_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: Pa
     return path
 
 
+def page_script() -> str:
+    """The JavaScript of a report, for the end of its page: figures, filters, sorting, print."""
+    script = "".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    return script_source(f'"use strict";\n(async () => {{\n{script}}})();\n')
+
+
 def render_report(manifest: Mapping[str, Any], records: Iterable[Any], folder: Path) -> str:
     """The report as text; see ``write_report``."""
     return _render(manifest, list(records), folder)[0]
@@ -87,7 +93,6 @@ def _render(manifest: Mapping[str, Any], records: Sequence[Any], folder: Path) -
     if figures or scatters or functions or ablations:
         large["plotly"] = plotly_source()
     command, command_notes = reproduction(manifest)
-    script = "".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     environment = Environment(
         loader=FileSystemLoader(_HERE),
         autoescape=True,
@@ -110,7 +115,7 @@ def _render(manifest: Mapping[str, Any], records: Sequence[Any], folder: Path) -
         command=command,
         command_notes=command_notes,
         style=Markup("".join((_HERE / name).read_text(encoding="utf-8") for name in _STYLES)),
-        script=Markup(script_source(f'"use strict";\n(async () => {{\n{script}}})();\n')),
+        script=Markup(page_script()),
         payload=Markup(script_json({"figures": figures, "scatters": scatters, "ablations": ablations})),
         packed={name: Markup(packed(text)) for name, text in large.items()},
     )
@@ -136,16 +141,16 @@ def _sections(
             key = f"part-{len(datasets) + len(spectra) + 1}"
             title = name if place == 1 else f"{name}, apart {place - 1}"
             reason = f"Not compared with the first section of {name}: {part.reason}." if part.reason else ""
+            own, note = without_mixed_times(part.groups)
             if kind == "sample":
-                own, note = without_mixed_times(part.groups)
                 section = build_dataset(key, title, own, gallery)
                 section.warnings[:0] = filter(None, (reason, note))
                 datasets.append(section)
                 extras[key] = _extras(key, own, section.chosen[1] if section.chosen else None)
             else:
-                spectrum = build_spectrum(key, title, part.groups, folder, problems)
-                spectra.append(replace(spectrum, summary=" ".join(filter(None, (reason, spectrum.summary)))))
-                extras[key] = _extras(key, part.groups, None)
+                spectrum = build_spectrum(key, title, own, folder, problems)
+                spectra.append(replace(spectrum, summary=" ".join(filter(None, (reason, note, spectrum.summary)))))
+                extras[key] = _extras(key, own, None)
     return datasets, spectra, extras
 
 

@@ -19,6 +19,7 @@ from kfpbench.runner.time_suite import time_suite
 from kfpbench.runner.timing_record import FILE_NAME
 from kfpbench.store.json_values import dumps
 from kfpbench.store.run_folder import RunFolder
+from kfpbench.store.run_lock import run_lock
 from kfpbench.suite.load import load_suite
 
 
@@ -41,7 +42,7 @@ def time_command(
     run = _run_of(suite.model.name, folder)
     console = Console(stderr=as_json)
     try:
-        with keeping(suite.model.cache and not no_cache, refresh=force):
+        with run_lock(folder), keeping(suite.model.cache and not no_cache, refresh=force):
             say = lambda line: print_line(console, line, "dim")  # noqa: E731
             record = time_suite(suite, folder, select=select, force=force, say=say)
     except KeyboardInterrupt:  # typer would end without a word

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kfpbench.errors import DiskFullError
+from kfpbench.errors import DiskFullError, StoreError
 
 _FULL = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
@@ -21,8 +21,11 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ``path``.
 
     After an error the temporary file is removed and ``path`` is as it was. Two writers do not share a
-    temporary file. Raises DiskFullError where there is no room.
+    temporary file. Raises DiskFullError where there is no room, StoreError where ``path`` is a device, a pipe or a
+    folder: a file must not take its place.
     """
+    if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):
+        raise StoreError("this is no ordinary file, and is not replaced", got=str(path), remedy="Name a file.")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with full_disk_named(path):

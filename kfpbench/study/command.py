@@ -21,7 +21,7 @@ from kfpbench.study.definition import Definition
 from kfpbench.study.folder import open_folder, stage_path
 from kfpbench.study.storage import Place, open_storage
 from kfpbench.study.trials import Tally, reason_of, tally, what_of
-from kfpbench.study.worker import Notice, open_study, work
+from kfpbench.study.worker import SIBLINGS, Notice, open_study, work
 from kfpbench.suite.cell_name import compact
 from kfpbench.suite.load import Suite, load_suite
 
@@ -116,6 +116,8 @@ def _work_in_processes(file: Path, options: StudyOptions, workers: int, console:
     # that many processes with all threads each would slow each other down
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment.setdefault("OMP_NUM_THREADS", threads)
+    if workers > 1:
+        environment[SIBLINGS] = str(workers)
     if options.storage is not None:
         environment[STORAGE_VARIABLE] = options.storage
     command = [sys.executable, "-P", "-m", "kfpbench.cli", "study", "worker", str(file)]

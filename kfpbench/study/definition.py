@@ -24,6 +24,7 @@ from kfpbench.suite.schema import SuiteModel
 from kfpbench.suite.study_schema import StudyBlock
 
 _SPECTRUM_PREFIXES = ("eigenvalue_error_", "residual_")
+_NO_RESULT_DEPENDS_ON = ("cache", "isolate", "description")
 _NOT_IN_TRIALS = ("study", "claim", "timing", "include", "plugins")
 
 
@@ -88,7 +89,7 @@ class Definition:
     def digest(self) -> str:
         """Of all that makes trials comparable. Sampler, budget and stages may change while a study goes on."""
         content = {
-            "document": self.document,
+            "document": {key: value for key, value in self.document.items() if key not in _NO_RESULT_DEPENDS_ON},
             "target": [self.field, self.label],
             "space": {path: one.model_dump(mode="json") for path, one in self.space.parameters.items()},
             "objectives": [[one.metric, one.direction] for one in self.objectives],

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import kfpbench.report.html as run_report
-from kfpbench.report.embed import script_json, script_source
+from kfpbench.report.embed import packed, plotly_source, script_json
 from kfpbench.report.numbers import format_seconds
 from kfpbench.report.provenance import provenance, suite_text
 from kfpbench.store.atomic import write_bytes
@@ -39,7 +39,6 @@ def render_study(opened: Opened) -> str:
     """The report as text."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
-    from plotly.offline import get_plotlyjs
 
     definition, study = opened.definition, opened.study
     rows = rows_of(study, definition)
@@ -57,6 +56,9 @@ def render_study(opened: Opened) -> str:
         figures["importance"] = importance_figure(found, ordered)
     panels = slice_panels(rows, definition)
     drawn = len(panels[0])
+    large = {"functions": script_json({"slices": panels})} if drawn else {}
+    if figures or drawn:
+        large["plotly"] = plotly_source()
     environment = Environment(
         loader=FileSystemLoader([_HERE, _RUN_REPORT]),
         autoescape=True,
@@ -84,11 +86,9 @@ def render_study(opened: Opened) -> str:
         provenance=[("storage", opened.place.shown), *provenance(manifest)],
         suite_text=suite_text(manifest),
         style=Markup((_RUN_REPORT / "report.css").read_text(encoding="utf-8")),
-        plotly=Markup(script_source(get_plotlyjs()) if figures else ""),
-        script=Markup(script_source((_RUN_REPORT / "report.js").read_text(encoding="utf-8"))),
-        payload=Markup(
-            script_json({"figures": figures, "scatters": {}, "choices": {"slices": panels} if drawn else {}})
-        ),
+        script=Markup(run_report.page_script()),
+        payload=Markup(script_json({"figures": figures, "scatters": {}, "ablations": {}})),
+        packed={name: Markup(packed(text)) for name, text in large.items()},
     )
 
 

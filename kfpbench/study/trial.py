@@ -59,7 +59,7 @@ class CellRunner:
 
     A cell that has an ok record in the folder is not run again, as in a run that goes on: two trials with one
     configuration share it, and a trial that is begun anew goes on where its worker died. This is the one place where
-    the cells of a study are run, hence where they enter what cells share.
+    the cells of a study are run; the worker enters the cache around it.
     """
 
     def __init__(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.trial import FrozenTrial
 
+SIBLINGS = "KFPBENCH_STUDY_SIBLINGS"  # set by a command that starts several workers on one machine
 DEFINITION = "definition"  # the study's own attribute: what makes its trials comparable
 WAIT = 1.0  # seconds between two looks at the trials of others
 
@@ -136,7 +138,8 @@ def work(
                     if now.running == 0 or _is_over(definition, now):
                         return now
                 else:
-                    with keeping(definition.document.get("cache", True)):  # trials share what costs much
+                    beside = SIBLINGS in os.environ  # fits that were timed beside others' work are no later run's
+                    with keeping(definition.document.get("cache", True), read_only=beside):
                         _run_one(definition, study, lock, worker, folder, runner, say)
                     continue
             time.sleep(WAIT)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kfpbench import registry
 from kfpbench.cache.code_version import class_name, code_version, code_versions
 from kfpbench.cache.key import Key
 from kfpbench.cache.location import cache_folder, parse_age, parse_size
@@ -78,7 +79,10 @@ def _load(path: Path, factor: float) -> type:
     return find("features", "cache_test_features").load()
 
 
-def test_a_changed_plugin_has_another_version_and_the_same_one_the_same(tmp_path: Path) -> None:
+def test_a_changed_plugin_has_another_version_and_the_same_one_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_local", dict(registry._local))  # the plugin is this test's alone
     path = tmp_path / "plugin_of_cache_test.py"
     first = _load(path, 2.0)
     version = code_version(first)

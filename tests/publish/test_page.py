@@ -119,3 +119,37 @@ def test_the_published_pages_are_what_their_runs_say() -> None:
     assert pages, "no page is published"
     for published in pages:
         assert fill_page(published).changed == ()
+
+
+def test_a_cell_of_two_runs_is_no_repeat_of_itself(tmp_path: Path) -> None:
+    for name in ("before", "after"):
+        make_run(tmp_path / name, [make_cell("ours")])
+    page = tmp_path / "page.md"
+    page.write_text(block("runs: [before, after]\nmetrics: [frechet]"))
+    with pytest.raises(StoreError, match="two runs hold the same cell"):
+        fill_page(page)
+
+
+def test_rows_of_different_n_make_no_table(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", [make_cell("ours"), make_cell("few", n=50)])
+    page = tmp_path / "page.md"
+    page.write_text(block("runs: run\nmetrics: [frechet]"))
+    with pytest.raises(StoreError, match="different n"):
+        fill_page(page)
+
+
+def test_a_failed_repeat_leaves_the_others_compared(tmp_path: Path) -> None:
+    cells = [make_cell(label, value, seed=seed) for label, value in (("a", 1.0), ("b", 1.5)) for seed in (0, 1, 2)]
+    make_run(tmp_path / "run", [*cells, make_cell("b", seed=3, status="failed")])
+    page = tmp_path / "page.md"
+    page.write_text(block("runs: run\nmetrics: [frechet]\nagainst: a", kind="differences"))
+    assert "not compared" not in fill_page(page).text
+
+
+def test_a_name_cannot_end_the_table(tmp_path: Path) -> None:
+    make_run(tmp_path / "run", [make_cell("a\n<!-- end -->"), make_cell("b")])
+    page = tmp_path / "page.md"
+    page.write_text(block("runs: run\nmetrics: [frechet]"))
+    write_page(page)
+    assert page.read_text().count("<!-- end -->") == 1
+    assert write_page(page).changed == ()

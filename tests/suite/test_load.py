@@ -73,7 +73,7 @@ CHANGES = [
     ("score: exact", "scor: exact", [
         "suite.yaml:3:1: unknown key; got 'scor'; allowed: seed, device, dtype, n_samples, batch_size, "
         "latency_repeats, budget, schema_version, name, description, repeats, data, score, process, samplers, "
-        "spectrum, grid, metrics, timing, cache, isolate, plugins, include, claim. Did you mean 'score'?",
+        "spectrum, grid, metrics, timing, cache, isolate, plugins, include, claim, study. Did you mean 'score'?",
         "suite.yaml:1:1: the required key 'score' is missing. A sampler needs a score and a process.",
     ]),
     ("name: demo", "name: demo\nname: again", [
