@@ -137,13 +137,13 @@ def _line(front: Sequence[Row], objectives: Sequence[Objective], x: int, y: int)
     points = [(_value(row, x), _value(row, y)) for row in front]
     better = (objectives[x].better, objectives[y].better)
     corner = tuple((max if side == "lower" else min)(point[k] for point in points) for k, side in enumerate(better))
-    steps = staircase(points, better, (corner[0], corner[1]))
+    across, upwards = staircase(points, better, (corner[0], corner[1]))
     return [
         {
             "type": "scatter",
             "mode": "lines",
-            "x": [step[0] for step in steps],
-            "y": [step[1] for step in steps],
+            "x": across,
+            "y": upwards,
             "line": {"color": COLOURS[1], "width": 1.5, "dash": "dot"},
             "hoverinfo": "skip",
             "showlegend": False,

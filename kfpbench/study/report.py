@@ -53,7 +53,7 @@ def render_study(opened: Opened) -> str:
         definition.space.parameters, key=lambda path: -max((one[path] for one in found.values()), default=0)
     )
     if found:
-        figures["importance"] = importance_figure(found, ordered)
+        figures["importance-bars"] = importance_figure(found, ordered)
     panels = slice_panels(rows, definition)
     drawn = len(panels[0])
     large = {"functions": script_json({"slices": panels})} if drawn else {}
@@ -79,7 +79,7 @@ def render_study(opened: Opened) -> str:
         best=_best_lines(opened),
         pairs=pairs,
         history=None if history is None else {"key": "history", "caption": _history_caption(opened)},
-        importance={"key": "importance", "rows": _importance_rows(found, ordered)} if found else None,
+        importance={"key": "importance-bars", "rows": _importance_rows(found, ordered)} if found else None,
         slices=drawn,
         stages=_stage_text(opened, rows),
         trials=[_table_row(row, ordered, opened) for row in rows],

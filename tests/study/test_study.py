@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from kfpbench.errors import StoreError, SuiteError
 from kfpbench.statistics.hypervolume import hypervolume
 from kfpbench.study.command import Opened, StudyOptions, existing, open_all, work_on
 from kfpbench.study.export import write_suite
+from kfpbench.study.figures import front_figures
 from kfpbench.study.objectives import Objective, Reading, clearly_dominated
 from kfpbench.study.report import render_study
 from kfpbench.study.results import frame_of_rows, front_of, rows_of, volume_history
@@ -73,6 +76,24 @@ def test_resume_stage_failure_export_and_report(planted: Path) -> None:
     assert {cell.seed for cell in exported.cells} == {1000}
     with pytest.raises(StoreError, match="searches something else"):
         open_all(planted, StudyOptions(planted.parent / "out", overrides=(), allow_plugins=True), create=True)
+
+
+def test_the_page_has_no_id_twice_and_its_line_passes_through_the_front(planted: Path) -> None:
+    opened = studied(planted, "study.budget.trials=12")
+    page = render_study(opened)
+    ids = re.findall(r'<\w+[^>]*? id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    payload = re.search(r'id="payload">(.*?)</script>', page, re.DOTALL)
+    assert payload is not None
+    for key in json.loads(payload[1])["figures"]:
+        assert f'<div class="canvas" id="{key}"' in page
+    front = front_of(opened.study, opened.definition)
+    assert len(front) > 1
+    traces = front_figures(rows_of(opened.study, opened.definition), front, opened.definition.objectives)["pair-1"][
+        "data"
+    ]
+    line = next(trace for trace in traces if trace["mode"] == "lines")
+    assert {tuple(row.values) for row in front} <= set(zip(line["x"], line["y"], strict=True))
 
 
 def test_a_configuration_that_is_clearly_dominated_stops_at_its_stage(planted: Path) -> None:
