@@ -76,14 +76,16 @@ class Definition:
         return cells
 
     def _plan(
-        self, values: Values, n_samples: int | None = None, places: Places | None = None
+        self, values: Values, n_samples: int | None = None, repeats: int | None = None
     ) -> tuple[list[Cell], list[SuiteError]]:
         document = copy.deepcopy(self.document)
+        if repeats is not None:
+            document["repeats"] = repeats
         document["grid"] = {**document["grid"], **{path: [copy.deepcopy(value)] for path, value in values.items()}}
         if n_samples is not None:
             document["n_samples"] = n_samples
         model = SuiteModel.model_validate_json(json.dumps(document))
-        plan = plan_cells(document, model, places or Places())
+        plan = plan_cells(document, model, Places())
         return plan.cells, plan.errors
 
     def digest(self) -> str:
@@ -111,7 +113,7 @@ def study_faults(document: dict[str, Any], model: SuiteModel, places: Places) ->
     problems = [*_metric_problems(definition), *_stage_problems(definition), *_size_problems(definition)]
     found: dict[str, SuiteError] = {}
     for path, values in definition.space.extremes():
-        _, errors = definition._plan(values)
+        _, errors = definition._plan(values, repeats=1)  # one of many equal ones
         where = places.where(("study", "space", path), at_key=True)
         for error in errors:
             allowed = None if error.allowed is None else str(error.allowed)

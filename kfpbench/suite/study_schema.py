@@ -12,6 +12,7 @@ from kfpbench.suite.base_model import LABEL, SLUG, StrictModel
 from kfpbench.suite.problems import Path, Problem, closest, from_pydantic
 
 Number = int | float
+LARGEST_INT = 2**53  # Optuna keeps numbers as float64, which has every integer up to here
 Count = Annotated[int, Field(ge=1)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -180,6 +181,10 @@ def _parameter_problems(parameter: ParameterBlock, path: Path) -> list[Problem]:
     low, high, step = parameter.low, parameter.high, parameter.step
     if low is None or high is None:
         return [Problem(path, "a parameter needs choices, or low and high", got=given or "neither")]
+    for key in ("low", "high", "step"):
+        value = ranged[key]
+        if isinstance(value, int) and abs(value) > LARGEST_INT:
+            return [Problem((*path, key), "the integer is too large", got=value, allowed="up to 2**53")]
     if not low < high:
         return [Problem((*path, "high"), "high is not above low", got=high, allowed=f"more than {low:g}")]
     if parameter.log and low <= 0:

@@ -33,6 +33,7 @@ def studied(suite: Path, *overrides: str, out: str = "out") -> Opened:
     [
         ("study.objectives=[f3]", "study.objectives", "no cell of this suite reports"),
         ("study.space.samplers.x.a={low: 1, high: 0}", "samplers.x.a", "high is not above low"),
+        (f"study.space.samplers.x.a={{low: {10**399}, high: 1}}", "samplers.x.a.low", "the integer is too large"),
         ("study.space.samplers.x.a={low: 0.0, high: 2.0}", "samplers.x.a", "where samplers.x.a = 2.0"),
         ("study.space.samplers.x.a={low: 0, high: 1, logs: true}", "samplers.x.a", "unknown key"),
         ("study.space.samplers.x.q=[1]", "samplers.x.q", "unknown path"),
