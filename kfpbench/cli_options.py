@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,3 +61,31 @@ Isolate = Annotated[bool, typer.Option("--isolate", help="A process of its own f
 ShareDevice = Annotated[
     bool, typer.Option("--share-device", help="Several cells at once on one device; their times are marked as loaded.")
 ]
+
+
+def sharing(options: Callable[..., object]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A verb with a parameter ``options`` takes those of the function ``options`` in its place, and is given their
+    result.
+
+    typer reads what a verb takes from its signature; several verbs with the same options would repeat them all.
+    """
+    shared = inspect.signature(options, eval_str=True).parameters
+
+    def share(verb: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(verb, eval_str=True).parameters
+
+        @functools.wraps(verb)
+        def command(**given: Any) -> None:
+            made = options(**{name: given.pop(name) for name in shared})
+            verb(**given, options=made)
+
+        taken = [
+            one.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in own.values()
+            for one in (shared.values() if parameter.name == "options" else [parameter])
+        ]
+        command.__signature__ = inspect.Signature(taken)  # type: ignore[attr-defined]
+        command.__annotations__ = {one.name: one.annotation for one in taken}
+        return command
+
+    return share

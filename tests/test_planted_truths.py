@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,16 +29,21 @@ METRICS = (
     "density_coverage",
     "class_entropy",
 )
+SEEN_BY_FEATURES = ("precision_recall", "density_coverage", "class_entropy")
 Rows = NDArray[np.float32]
 
 
 @dataclass
 class Planted:
-    """A data set, n reference rows, and sets of n samples by the name of what is wrong with them."""
+    """A data set, n reference rows, and sets of n samples by the name of what is wrong with them.
+
+    ``features`` are those of the metrics that look at classes and at the support; None: each metric's own.
+    """
 
     dataset: Dataset
     reference: Rows
     samples: dict[str, Rows]
+    features: str | None = None
     records: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def record(self, defect: str) -> dict[str, Any]:
@@ -58,7 +63,8 @@ class Planted:
     def _measure(self, defect: str) -> dict[str, Any]:
         name = self.dataset.name
         data = MetricInput(self.samples[defect], self.reference, self.dataset.train, self.dataset, f"{name}/test", 0)
-        metrics = [find("metrics", name).load()() for name in METRICS]
+        seen = {} if self.features is None else {one: {"features": self.features} for one in SEEN_BY_FEATURES}
+        metrics = [find("metrics", one).load()(**seen.get(one, {})) for one in METRICS]
         return {
             "cell": f"{name}-{defect}",
             "label": defect,
@@ -131,6 +137,9 @@ def planted(name: str) -> Planted:
         return of_images(Digits().load(), 250)
     if name == "gmm_ring":
         return of_points(RingMixture().load(), 250)
+    if name == "cifar10 as a classifier sees it":
+        made = of_images(Cifar10().load().for_reference("test").with_train_size(5000), 1000)
+        return replace(made, features="cifar_cnn")
     return of_images(Cifar10().load().for_reference("test").with_train_size(5000), 200)
 
 
@@ -232,3 +241,28 @@ def test_planted_defects_in_photographs() -> None:
     check(data, "blends of neighbours")
     assert "blends" in data.findings("blends of any two")
     assert "noise" in data.findings("noise")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("KFPBENCH_DATA_DIR"), reason="set KFPBENCH_DATA_DIR to a folder with CIFAR-10")
+@pytest.mark.parametrize("defect", ["three classes missing", "noise"])
+def test_planted_defects_in_photographs_as_a_classifier_sees_them(defect: str) -> None:
+    data = planted("cifar10 as a classifier sees it")
+    assert data.findings("control") == set()
+    check(data, defect)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("KFPBENCH_DATA_DIR"), reason="set KFPBENCH_DATA_DIR to a folder with CIFAR-10")
+def test_a_foreign_class_among_photographs_moves_the_frechet_distance() -> None:
+    """Handwritten digits in 30 % of the rows. A classifier puts them among the classes it knows: precision stays."""
+    data = planted("cifar10 as a classifier sees it")
+    mixed = data.samples["control"].copy()
+    foreign = Digits().load().train[: 3 * len(mixed) // 10].reshape(-1, 1, 8, 8)
+    mixed[: len(foreign)] = foreign.repeat(3, axis=1).repeat(4, axis=2).repeat(4, axis=3).reshape(len(foreign), -1)
+    frechet = find("metrics", "frechet").load()(features="cifar_cnn")
+    measured = {}
+    for name, rows in (("control", data.samples["control"]), ("mixed", mixed)):
+        given = MetricInput(rows, data.reference, data.dataset.train, data.dataset, "cifar10/test", 0)
+        (measured[name],) = frechet.evaluate(given)
+    assert measured["mixed"].ci_low > measured["control"].ci_high

@@ -15,6 +15,7 @@ from kfpbench.errors import StoreError
 from kfpbench.publish.gather import Gathered, copy_files, gather, gathered_manifest
 from kfpbench.report.html import FILE_NAME, STATISTICS, write_report
 from kfpbench.store.atomic import write_bytes
+from kfpbench.store.output_folder import make_output_folder
 from kfpbench.store.results import results_frame, write_parquet
 from kfpbench.store.run_folder import RunFolder
 
@@ -46,7 +47,7 @@ def collect(paths: Sequence[str | os.PathLike[str]], out: Path, *, command: Sequ
         return Collected(out, gathered)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError("the path is not free", got=str(out), allowed="a folder that is new or empty")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_output_folder(out.parent)
     with _beside(out) as place:
         left_out = _write_run(gathered, place, command, None)
         folder = RunFolder.open(place)
@@ -68,7 +69,7 @@ def merge_reports(paths: Sequence[str | os.PathLike[str]], out: Path, *, command
             "the folder holds a run with a report of its own", got=str(out), remedy="Name another with --out."
         )
     gathered = gather(paths)
-    out.mkdir(parents=True, exist_ok=True)
+    make_output_folder(out)
     with _beside(out) as place:
         left_out = _write_run(gathered, place, command, PICTURES)
         folder = RunFolder.open(place)

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kfpbench.errors import StoreError
 from kfpbench.store.atomic import atomic_path, write_bytes
 from kfpbench.store.run_folder import load_run
 
@@ -47,8 +46,6 @@ def export_run(folder: str | os.PathLike[str], path: Path, form: str, *, wide: b
     if wide:
         frame = wide_table(frame)
     to_output = str(path) == "-" and form != "parquet"
-    if not to_output and (path.is_dir() or not path.parent.is_dir()):
-        raise StoreError("the file cannot be written there", got=str(path), allowed="a file in a folder that exists")
     if form == "parquet":
         with atomic_path(path) as temporary:
             frame.to_parquet(temporary, index=False)

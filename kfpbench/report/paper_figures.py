@@ -31,6 +31,7 @@ from kfpbench.report.scatter import axis_range
 from kfpbench.report.spectra import Spectrum, spectrum_of
 from kfpbench.statistics.pareto_front import pareto_front, staircase
 from kfpbench.store.atomic import write_bytes
+from kfpbench.store.output_folder import make_output_folder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -53,14 +54,13 @@ def write_figures(records: Iterable[Any], folder: Path, form: str = "pdf") -> li
     ``spectrum-NAME`` and ``ablation-spectrum-NAME``. The same records
     give the same bytes with one version of matplotlib.
 
-    Raises CapabilityError without matplotlib, StoreError for unreadable records, OSError where a file cannot be
-    written.
+    Raises CapabilityError without matplotlib, StoreError for unreadable records and where ``folder`` is a file.
     """
+    make_output_folder(Path(folder))
     paths = []
     with styled():
         for name, figure in paper_figures(records):
             path = Path(folder) / f"{name}.{form}"
-            path.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(path, _as_bytes(figure, form))
             paths.append(path)
     return paths

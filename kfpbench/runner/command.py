@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,34 +13,14 @@ from rich.console import Console
 from kfpbench.cache.summary import cache_line
 from kfpbench.runner.execute import RUNS, RunResult
 from kfpbench.runner.execute import run as execute
-from kfpbench.runner.executor_options import ExecutorOptions
 from kfpbench.runner.logs import logging_to
 from kfpbench.runner.progress import LiveProgress, PlainProgress
 from kfpbench.runner.run_cell import CellHook
+from kfpbench.runner.run_options import RunOptions
 from kfpbench.runner.summary import result_as_json
 
 if TYPE_CHECKING:
     from kfpbench.suite.load import Suite
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """The options of the command line that `run` and `spectrum` share."""
-
-    out: Path | None = None
-    overrides: Sequence[str] = ()
-    select: Sequence[str] = ()
-    allow_plugins: bool = False
-    retry_failed: bool = False
-    force: bool = False
-    no_cache: bool = False
-    dry_run: bool = False
-    as_json: bool = False
-    verbosity: int = 0
-    log_file: Path | None = None
-    debug: bool = False
-    profile: bool = False
-    executor: ExecutorOptions = field(default_factory=ExecutorOptions)
 
 
 def run_suite(file: Path, options: RunOptions, *, spectra_only: bool = False) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,18 @@ from kfpbench.suite.load import Suite
 
 
 def open_run(
-    path: Path, suite: Suite, command: Sequence[str], started: str, force: bool, notes: Sequence[str]
+    path: Path,
+    suite: Suite,
+    command: Sequence[str],
+    started: str,
+    force: bool,
+    notes: Sequence[str],
+    study: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """The run folder at ``path``, made or continued, with a manifest of this part of the run.
 
-    Raises StoreError for a folder that holds a run of another suite, and, without ``force``, where a plugin or a file
+    ``study`` says of which study the cells are trials. Raises StoreError for a folder that holds a run of another
+    suite, or a study where a run is opened and the other way round, and, without ``force``, where a plugin or a file
     of a score has changed since the run began: its finished cells are out of date. A refusal changes nothing.
     """
     from kfpbench.runner.materials import choose_device
@@ -48,6 +55,8 @@ def open_run(
         "started": started,
         "notes": [*([loaded] if loaded else []), *notes],
     }
+    if study is not None:
+        manifest["study"] = dict(study)
     if suite.model.claim is not None:
         manifest["claim"] = suite.model.claim.model_dump(mode="json")
     if RunFolder.is_run(path):
@@ -59,6 +68,13 @@ def open_run(
                 "the folder holds a run of another suite",
                 got=name,
                 allowed=suite.model.name,
+                remedy="Name another folder with --out; nothing was changed.",
+                where=str(path),
+            )
+        if ("study" in old) != (study is not None):
+            held, wanted = ("a study", "a run") if "study" in old else ("a run", "a study")
+            raise StoreError(
+                f"the folder holds {held}, not {wanted}",
                 remedy="Name another folder with --out; nothing was changed.",
                 where=str(path),
             )

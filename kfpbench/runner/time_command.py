@@ -43,8 +43,9 @@ def time_command(
     console = Console(stderr=as_json)
     try:
         with run_lock(folder), keeping(suite.model.cache and not no_cache, refresh=force):
-            say = lambda line: print_line(console, line, "dim")  # noqa: E731
-            record = time_suite(suite, folder, select=select, force=force, say=say)
+            record = time_suite(
+                suite, folder, select=select, force=force, say=lambda line: print_line(console, line, "dim")
+            )
     except KeyboardInterrupt:  # typer would end without a word
         typer.echo("interrupted; times that were taken are kept, run the same command again to go on", err=True)
         write_report(run.read_manifest(), run.records(), run.path)

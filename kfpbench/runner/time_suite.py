@@ -21,7 +21,9 @@ from kfpbench.runner.memory import available_bytes
 from kfpbench.runner.paired_times import BatchTimes
 from kfpbench.runner.timing import Stopwatch
 from kfpbench.runner.timing_record import TimedMember, TimedSet, TimingRecord, Turn, read_timing
+from kfpbench.store.cell_log import latest
 from kfpbench.store.records import utc_now
+from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
 from kfpbench.suite.load import Suite
@@ -54,9 +56,9 @@ def time_suite(
     anchor alone. Times that timing.json has already, from the same code, machine and settings, stay in it, those of
     cells outside the selection too, and are not taken again; ``force`` takes those of the selection anew. What is
     missing is timed in turns with the anchor, and written after every batch size, so that an interrupted timing goes on
-    where it was. A cell that cannot be fitted or timed is left out with its reason. Where a selection leaves out an
-    anchor that has no times, the first cell that it chooses stands in. ``say`` is told what begins. Raises SuiteError
-    for a selection that matches nothing.
+    where it was. A cell that failed in the run, or cannot be fitted or timed, is left out with its reason. Where a
+    selection leaves out an anchor that has no times, the first cell that it chooses stands in. ``say`` is told what
+    begins. Raises SuiteError for a selection that matches nothing.
     """
     settings = suite.model.timing or Timing.model_validate({})
     say = say or (lambda line: None)
@@ -66,13 +68,20 @@ def time_suite(
     earlier = _earlier(folder, record, say)
     if earlier is not None and force:
         earlier = without(earlier, chosen, [timed.anchor for timed in earlier.sets])
+    # what a cell did to a process of its own (`isolate: true`), it would do to this one
+    records = latest(RunFolder(folder).log.read().records)
+    broken = {one.cell: one for one in records if one.status in ("failed", "timeout")}
     begun = []
     for group in _comparable(everyone):
-        timed = _set_of(group, settings, earlier, chosen, say)
-        wanted = [cell for cell in group if cell.id in chosen]
+        sound = [cell for cell in group if cell.id not in broken]
+        timed = _set_of(sound or group, settings, earlier, chosen, say)
+        lost = [cell for cell in group if cell.id in broken]
+        timed.members |= {cell.id: TimedMember(cell.id, cell.label, cell.axes) for cell in lost}
+        timed.left_out |= {cell.id: f"{broken[cell.id].status}: {broken[cell.id].reason}" for cell in lost}
+        wanted = [cell for cell in sound if cell.id in chosen]
         if wanted or timed.turns:
             record.sets.append(timed)
-            begun.append((timed, group, wanted))
+            begun.append((timed, sound, wanted))
     for timed, group, wanted in begun:  # when all are in the record: it is written after every batch size
         _Turns(timed, group, settings, lambda: record.write(folder), say, anew=force).take(wanted)
     record.write(folder)

@@ -24,11 +24,12 @@ from kfpbench.cli_options import (
     SuitePath,
     Verbose,
     Workers,
+    sharing,
 )
+from kfpbench.runner.run_options import RunOptions
 
 
-def run(
-    suite: SuitePath,
+def _options(
     out: Out = None,
     overrides: Overrides = None,
     select: Select = None,
@@ -47,12 +48,10 @@ def run(
     scheduler: Scheduler = None,
     isolate: Isolate = False,
     share_device: ShareDevice = False,
-) -> None:
-    """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
-    from kfpbench.runner.command import RunOptions, run_suite
+) -> RunOptions:
     from kfpbench.runner.executor_options import ExecutorOptions
 
-    options = RunOptions(
+    return RunOptions(
         out=out,
         overrides=overrides or (),
         select=select or (),
@@ -68,50 +67,21 @@ def run(
         profile=profile,
         executor=ExecutorOptions(executor, workers, scheduler, isolate, share_device),
     )
+
+
+@sharing(_options)
+def run(suite: SuitePath, options: RunOptions) -> None:
+    """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
+    from kfpbench.runner.command import run_suite
+
     raise typer.Exit(run_suite(suite, options))
 
 
-def spectrum(
-    suite: SuitePath,
-    out: Out = None,
-    overrides: Overrides = None,
-    select: Select = None,
-    allow_plugins: AllowPlugins = False,
-    retry_failed: RetryFailed = False,
-    force: Force = False,
-    no_cache: NoCache = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-    verbosity: Verbose = 0,
-    log_file: LogFile = None,
-    debug: Debug = False,
-    profile: Profile = False,
-    executor: ExecutorName = "serial",
-    workers: Workers = None,
-    scheduler: Scheduler = None,
-    isolate: Isolate = False,
-    share_device: ShareDevice = False,
-) -> None:
+@sharing(_options)
+def spectrum(suite: SuitePath, options: RunOptions) -> None:
     """Run only the spectrum cells of a suite: print their eigenvalues, and plot them with their eigenfunctions into the
     report. Exit codes as of run.
     """
-    from kfpbench.runner.command import RunOptions, run_suite
-    from kfpbench.runner.executor_options import ExecutorOptions
+    from kfpbench.runner.command import run_suite
 
-    options = RunOptions(
-        out=out,
-        overrides=overrides or (),
-        select=select or (),
-        allow_plugins=allow_plugins,
-        retry_failed=retry_failed,
-        force=force,
-        no_cache=no_cache,
-        dry_run=dry_run,
-        as_json=as_json,
-        verbosity=verbosity,
-        log_file=log_file,
-        debug=debug,
-        profile=profile,
-        executor=ExecutorOptions(executor, workers, scheduler, isolate, share_device),
-    )
     raise typer.Exit(run_suite(suite, options, spectra_only=True))

@@ -21,11 +21,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ``path``.
 
     After an error the temporary file is removed and ``path`` is as it was. Two writers do not share a
-    temporary file. Raises DiskFullError where there is no room, StoreError where ``path`` is a device, a pipe or a
-    folder: a file must not take its place.
+    temporary file. A link stays, and what it leads to is written. Raises DiskFullError where there is no room,
+    StoreError where ``path`` is, or leads to, a device, a pipe or a folder, whose place a file must not take, and where
+    its folder is not there.
     """
-    if os.path.lexists(path) and not (path.is_file() or path.is_symlink()):
+    if path.exists() and not path.is_file():
         raise StoreError("this is no ordinary file, and is not replaced", got=str(path), remedy="Name a file.")
+    path = Path(os.path.realpath(path))
+    if not path.parent.is_dir():
+        raise StoreError("the file cannot be written there", got=str(path), allowed="a file in a folder that exists")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with full_disk_named(path):

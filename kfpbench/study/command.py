@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,12 +12,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kfpbench.errors import StoreError
-from kfpbench.runner.execute import RUNS
 from kfpbench.store.records import utc_now
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.claims import Claims, claims_of
 from kfpbench.study.definition import Definition
-from kfpbench.study.folder import open_folder, stage_path
+from kfpbench.study.folder import STUDIES, open_folder, stage_path
+from kfpbench.study.options import StudyOptions
 from kfpbench.study.storage import Place, open_storage
 from kfpbench.study.trials import Tally, reason_of, tally, what_of
 from kfpbench.study.worker import SIBLINGS, Notice, open_study, work
@@ -29,17 +28,6 @@ if TYPE_CHECKING:
     from optuna import Study
 
 STORAGE_VARIABLE = "KFPBENCH_STUDY_STORAGE"  # a URL may hold a password, which a command line shows to everybody
-
-
-@dataclass(frozen=True)
-class StudyOptions:
-    """The options that the verbs share."""
-
-    out: Path | None = None
-    storage: str | None = None
-    name: str | None = None
-    overrides: Sequence[str] = ()
-    allow_plugins: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +52,7 @@ def open_all(file: Path, options: StudyOptions, *, create: bool) -> Opened:
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker says what becomes of each trial
     suite = load_suite(file, overrides=options.overrides, allow_plugins=options.allow_plugins)
     definition = Definition.of(suite, options.name)
-    folder = options.out if options.out is not None else RUNS / definition.name
+    folder = options.out if options.out is not None else STUDIES / definition.name
     place = Place.of(options.storage, folder)
     if create:
         open_folder(folder, suite, definition, _shown_command())

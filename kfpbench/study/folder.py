@@ -14,6 +14,7 @@ from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.definition import Definition
 from kfpbench.suite.load import Suite
 
+STUDIES = Path("reports") / "studies"  # default parent of study folders
 REPORT = "study.html"
 
 
@@ -25,8 +26,10 @@ def open_folder(path: Path, suite: Suite, definition: Definition, command: Seque
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent):
-        folder = open_run(path, suite, command, utc_now(), False, ["the cells are trials of a study"])
-        manifest = _of_study(folder.read_manifest(), definition)
+        study = {"name": definition.name, "target": f"{definition.field}.{definition.label}"}
+        notes = ["the cells are trials of a study"]
+        folder = open_run(path, suite, command, utc_now(), False, notes, study)
+        manifest = _without_plan(folder.read_manifest())
         folder.write_manifest(manifest)
         for stage in definition.stages:
             if not RunFolder.is_run(stage_path(path, stage)):
@@ -40,10 +43,9 @@ def stage_path(path: Path, stage: int) -> Path:
     return path / "stages" / f"n{stage}"
 
 
-def _of_study(manifest: dict[str, Any], definition: Definition) -> dict[str, Any]:
-    """Without a plan, which nobody knows beforehand: every record counts. No claim is made by trials."""
-    kept = {key: value for key, value in manifest.items() if key not in ("plan", "claim", "schema_version")}
-    return {**kept, "study": {"name": definition.name, "target": f"{definition.field}.{definition.label}"}}
+def _without_plan(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Nobody knows the cells beforehand: every record counts. No claim is made by trials."""
+    return {key: value for key, value in manifest.items() if key not in ("plan", "claim", "schema_version")}
 
 
 @contextmanager

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from kfpbench.errors import KfpbenchError, NumericalError
+from kfpbench.executors.processes import ProcessExecutor
+from kfpbench.executors.setting import describe_setting
 from kfpbench.runner.materials import Materials
 from kfpbench.runner.run_cell import run_cell
 from kfpbench.store.records import CellRecord
@@ -59,11 +62,12 @@ class CellRunner:
 
     A cell that has an ok record in the folder is not run again, as in a run that goes on: two trials with one
     configuration share it, and a trial that is begun anew goes on where its worker died. This is the one place where
-    the cells of a study are run; the worker enters the cache around it.
+    the cells of a study are run; the worker enters the cache around it. ``isolate``: each in a process of its own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, isolate: bool = False) -> None:
         self._materials = Materials()
+        self._isolate = isolate
 
     def __call__(self, number: int, cells: Sequence[Cell], folder: RunFolder) -> list[CellRecord]:
         """The records of the cells, in their order; it stops after one that is not ok."""
@@ -73,13 +77,22 @@ class CellRunner:
             record = known.get(cell.id)
             if record is None:
                 placed = replace(cell, index=number)
-                record = run_cell(placed, self._materials, folder)
+                record = self._run(placed, folder)
                 record = replace(record, details={**record.details, "trial": number})
                 folder.append(record)
             records.append(record)
             if record.status != "ok":
                 break
         return records
+
+    def _run(self, cell: Cell, folder: RunFolder) -> CellRecord:
+        if not self._isolate:
+            return run_cell(cell, self._materials, folder)
+        executor = ProcessExecutor(describe_setting(isolate=True, share_device=False), workers=1)
+        with closing(executor.results([cell], lambda _: None)) as results:
+            ((_, result),) = results
+        folder.save_files(result.files)
+        return result.record
 
 
 def run_trial(

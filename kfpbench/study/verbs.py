@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from kfpbench.cli_options import AllowPlugins, AsJson, Overrides, SuitePath
+from kfpbench.cli_options import AllowPlugins, AsJson, Overrides, SuitePath, sharing
+from kfpbench.study.options import StudyOptions
 
-if TYPE_CHECKING:
-    from kfpbench.study.command import StudyOptions
-
-Out = Annotated[Path | None, typer.Option("--out", metavar="FOLDER", help="Study folder; default reports/runs/<name>.")]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="FOLDER", help="Study folder; default reports/studies/<name>.")
+]
 Storage = Annotated[
     str | None,
     typer.Option(
@@ -35,71 +35,54 @@ study_app = typer.Typer(
 
 
 def _options(
-    out: Path | None, storage: str | None, name: str | None, overrides: list[str] | None, allow_plugins: bool
+    out: Out = None,
+    storage: Storage = None,
+    name: Name = None,
+    overrides: Overrides = None,
+    allow_plugins: AllowPlugins = False,
 ) -> StudyOptions:
-    from kfpbench.study.command import StudyOptions
-
     return StudyOptions(out, storage, name, overrides or (), allow_plugins)
 
 
 @study_app.command()
+@sharing(_options)
 def run(
     suite: SuitePath,
-    out: Out = None,
-    storage: Storage = None,
-    name: Name = None,
+    options: StudyOptions,
     workers: Annotated[int, typer.Option("--workers", metavar="N", min=1, help="Processes on this machine.")] = 1,
-    overrides: Overrides = None,
-    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Run a study, or go on with it. Exit code 0: complete, with a result; 1: not so; 2: bad suite; 130:
     interrupted.
     """
     from kfpbench.study.command import run_study
 
-    raise typer.Exit(run_study(suite, _options(out, storage, name, overrides, allow_plugins), workers))
+    raise typer.Exit(run_study(suite, options, workers))
 
 
 @study_app.command()
-def worker(
-    suite: SuitePath,
-    out: Out = None,
-    storage: Storage = None,
-    name: Name = None,
-    overrides: Overrides = None,
-    allow_plugins: AllowPlugins = False,
-) -> None:
+@sharing(_options)
+def worker(suite: SuitePath, options: StudyOptions) -> None:
     """Join a study with one more process, on this machine or, with a shared storage, on another."""
     from kfpbench.study.command import work_on
 
-    raise typer.Exit(work_on(suite, _options(out, storage, name, overrides, allow_plugins)))
+    raise typer.Exit(work_on(suite, options))
 
 
 @study_app.command()
-def best(
-    suite: SuitePath,
-    out: Out = None,
-    storage: Storage = None,
-    name: Name = None,
-    overrides: Overrides = None,
-    allow_plugins: AllowPlugins = False,
-    as_json: AsJson = False,
-) -> None:
+@sharing(_options)
+def best(suite: SuitePath, options: StudyOptions, as_json: AsJson = False) -> None:
     """Show the best trial in each objective, and a compromise."""
     from kfpbench.study.command import existing
     from kfpbench.study.views import show_best
 
-    typer.echo(show_best(existing(suite, _options(out, storage, name, overrides, allow_plugins)), as_json))
+    typer.echo(show_best(existing(suite, options), as_json))
 
 
 @study_app.command()
+@sharing(_options)
 def front(
     suite: SuitePath,
-    out: Out = None,
-    storage: Storage = None,
-    name: Name = None,
-    overrides: Overrides = None,
-    allow_plugins: AllowPlugins = False,
+    options: StudyOptions,
     as_json: AsJson = False,
     to: Annotated[
         Path | None, typer.Option("--suite", metavar="FILE", help="Write the front as a suite too; see export.")
@@ -109,7 +92,7 @@ def front(
     from kfpbench.study.command import existing
     from kfpbench.study.views import show_front
 
-    opened = existing(suite, _options(out, storage, name, overrides, allow_plugins))
+    opened = existing(suite, options)
     typer.echo(show_front(opened, as_json))
     if to is not None:
         from kfpbench.study.export import write_suite
@@ -118,15 +101,12 @@ def front(
 
 
 @study_app.command()
+@sharing(_options)
 def export(
     suite: SuitePath,
+    options: StudyOptions,
     to: Annotated[Path, typer.Argument(metavar="FILE", help="The suite to write.")],
-    out: Out = None,
-    storage: Storage = None,
-    name: Name = None,
     trials: Trials = None,
-    overrides: Overrides = None,
-    allow_plugins: AllowPlugins = False,
     keep_split: Annotated[
         bool, typer.Option("--keep-split", help="Keep the split and the seeds that the study was tuned on.")
     ] = False,
@@ -136,39 +116,26 @@ def export(
     from kfpbench.study.command import existing
     from kfpbench.study.export import trial_numbers, write_suite
 
-    opened = existing(suite, _options(out, storage, name, overrides, allow_plugins))
+    opened = existing(suite, options)
     numbers = None if trials is None else trial_numbers(trials)
     typer.echo(f"wrote {write_suite(opened, to, numbers, keep_split=keep_split, overwrite=force)}")
 
 
 @study_app.command()
-def importance(
-    suite: SuitePath,
-    out: Out = None,
-    storage: Storage = None,
-    name: Name = None,
-    overrides: Overrides = None,
-    allow_plugins: AllowPlugins = False,
-    as_json: AsJson = False,
-) -> None:
+@sharing(_options)
+def importance(suite: SuitePath, options: StudyOptions, as_json: AsJson = False) -> None:
     """Show how much each parameter mattered to each objective."""
     from kfpbench.study.command import existing
     from kfpbench.study.views import show_importance
 
-    typer.echo(show_importance(existing(suite, _options(out, storage, name, overrides, allow_plugins)), as_json))
+    typer.echo(show_importance(existing(suite, options), as_json))
 
 
 @study_app.command()
-def report(
-    suite: SuitePath,
-    out: Out = None,
-    storage: Storage = None,
-    name: Name = None,
-    overrides: Overrides = None,
-    allow_plugins: AllowPlugins = False,
-) -> None:
+@sharing(_options)
+def report(suite: SuitePath, options: StudyOptions) -> None:
     """Write study.html into the study's folder: front, hypervolume, importances, slices, all trials."""
     from kfpbench.study.command import existing
     from kfpbench.study.report import write_study_report
 
-    typer.echo(write_study_report(existing(suite, _options(out, storage, name, overrides, allow_plugins))))
+    typer.echo(write_study_report(existing(suite, options)))

@@ -126,7 +126,7 @@ def work(
 
     Returns what there is in the end. After an interrupt the trial that ran is enqueued again by whoever goes on.
     """
-    runner = CellRunner() if evaluate is None else evaluate
+    runner = CellRunner(definition.document.get("isolate", False)) if evaluate is None else evaluate
     worker = claims.register()
     try:
         while True:

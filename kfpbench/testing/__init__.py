@@ -16,21 +16,10 @@ from __future__ import annotations
 import importlib
 
 from kfpbench.errors import PluginError
+from kfpbench.protocols import KINDS
 from kfpbench.testing.cases import Case, Keywords, cases, construct, construction, members_check
 from kfpbench.testing.contract import Check, ContractError, Finding, NotApplicableError
 from kfpbench.testing.shape import missing_members
-
-KINDS = (
-    "datasets",
-    "processes",
-    "scores",
-    "kernels",
-    "backends",
-    "eigensolvers",
-    "samplers",
-    "metrics",
-    "features",
-)
 
 __all__ = [
     "KINDS",

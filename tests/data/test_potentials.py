@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import reference_spectra
 from pydantic import ValidationError
 from scipy import integrate, stats
 from scipy.spatial.distance import cdist
@@ -284,7 +285,7 @@ def test_as_a_data_set(problem):
 
 
 @LINES_ONLY
-def test_wells_against_finite_volumes(problem, reference_spectra):
+def test_wells_against_finite_volumes(problem):
     truth, error = reference_spectra.finite_volume_line(problem, 7)
     assert (error[1:] / np.abs(truth[1:])).max() < 1e-11
     values = problem.exact_eigenvalues(7)
@@ -293,7 +294,7 @@ def test_wells_against_finite_volumes(problem, reference_spectra):
     np.testing.assert_allclose(values[1:], truth[1:], rtol=1e-10)
 
 
-def test_a_very_slow_rate(reference_spectra):
+def test_a_very_slow_rate():
     """beta = 20: the wells exchange at a rate of 4e-9, and still to six digits, the documented bound."""
     problem = DoubleWell(beta=20.0)
     truth, _ = reference_spectra.finite_volume_line(problem, 3)
@@ -312,7 +313,7 @@ def test_the_exchange_of_two_deep_wells_obeys_kramers_law():
     assert values[1] == pytest.approx(kramers, rel=0.1)  # corrections of order 1 / beta
 
 
-def test_many_modes_of_a_well(reference_spectra):
+def test_many_modes_of_a_well():
     truth, error = reference_spectra.finite_volume_line(DoubleWell(), 25)
     assert error.max() < 1e-7
     np.testing.assert_allclose(DoubleWell().exact_eigenvalues(25), truth, rtol=1e-9, atol=1e-12)
@@ -320,7 +321,7 @@ def test_many_modes_of_a_well(reference_spectra):
 
 
 @pytest.mark.parametrize("beta", [1.0, 3.0])
-def test_quadruple_well_against_finite_volumes_in_the_plane(beta, reference_spectra):
+def test_quadruple_well_against_finite_volumes_in_the_plane(beta):
     """No use of the product: sums and multiplicities come out of the plane."""
     problem = QuadrupleWell(beta=beta)
     truth, error = reference_spectra.finite_volume_plane(problem, 8, cells=32)
@@ -345,7 +346,7 @@ def test_ornstein_uhlenbeck_multiplicities(dimension, rate):
 
 
 @GAUSSIANS
-def test_linear_processes_against_polynomials(problem, reference_spectra):
+def test_linear_processes_against_polynomials(problem):
     """All sums of up to three rates are the eigenvalues on polynomials of degree 3; none comes before the rest."""
     truth = reference_spectra.polynomial_eigenvalues(problem, 3)
     slowest = np.abs(problem.exact_eigenvalues(2)[1].real)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import reference_spectra
 import torch
 from scipy.special import roots_hermitenorm
 
@@ -166,7 +167,7 @@ def test_sixty_centres_reproduce_ornstein_uhlenbeck(reversible):
 
 
 @both_forms
-def test_sixty_centres_reproduce_the_double_well(reversible, reference_spectra):
+def test_sixty_centres_reproduce_the_double_well(reversible):
     """V = (x^2 - 1)^2 at beta = 1 against finite volumes, 1e-4 relative."""
     well = SimpleNamespace(dimension=1, diffusion=1.0, potential=lambda x: (x[:, 0] ** 2 - 1) ** 2)
     reference, bound = reference_spectra.finite_volume_line(well, 5)

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+import suite_mutator as mutator
 
 from kfpbench.errors import KfpbenchError
 from kfpbench.suite.load import load_suite
@@ -59,7 +59,7 @@ def outcome(path: Path) -> tuple[str, str]:
         return "crash", traceback.format_exc(limit=-6)
 
 
-def check(numbers: range, mutator: ModuleType, seeds: list[str], folder: Path) -> Counter[str]:
+def check(numbers: range, seeds: list[str], folder: Path) -> Counter[str]:
     """Load every mutated suite of these numbers; each is made from its number alone."""
     counts: Counter[str] = Counter()
     bad = []
@@ -85,8 +85,8 @@ def _imported(seeds: list[str], tmp_path_factory: pytest.TempPathFactory) -> Non
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="the time limit needs SIGPROF")
-def test_some_hundreds(mutator: ModuleType, seeds: list[str], tmp_path: Path) -> None:
-    counts = check(range(FAST), mutator, seeds, tmp_path)
+def test_some_hundreds(seeds: list[str], tmp_path: Path) -> None:
+    counts = check(range(FAST), seeds, tmp_path)
     assert counts["plan"] > FAST // 40  # the mutations reach beyond the parser
     assert counts["refused"] > FAST // 4
 
@@ -95,14 +95,14 @@ def test_some_hundreds(mutator: ModuleType, seeds: list[str], tmp_path: Path) ->
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="the time limit needs SIGPROF")
 @pytest.mark.parametrize("start", range(0, SLOW, CHUNK))
-def test_ten_thousand(start: int, mutator: ModuleType, seeds: list[str], tmp_path: Path) -> None:
-    check(range(start, start + CHUNK), mutator, seeds, tmp_path)
+def test_ten_thousand(start: int, seeds: list[str], tmp_path: Path) -> None:
+    check(range(start, start + CHUNK), seeds, tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("number", range(SLOW, SLOW + COMMANDS))
-def test_the_command_line(number: int, mutator: ModuleType, seeds: list[str], tmp_path: Path) -> None:
+def test_the_command_line(number: int, seeds: list[str], tmp_path: Path) -> None:
     rng = random.Random(number)
     path = tmp_path / "suite.yaml"
     path.write_bytes(mutator.mutate(seeds, rng))

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from made_up_cells import make_cell, make_run
 
 from kfpbench.cli import main
 from kfpbench.errors import ParameterError, StoreError
@@ -21,10 +22,10 @@ def with_times(record, **times):
     return replace(record, **times)
 
 
-def test_parts_of_one_suite_become_one_run(run, cell, tmp_path) -> None:
-    records = [cell("x"), cell("y", 2.0), cell("z", 3.0)]
+def test_parts_of_one_suite_become_one_run(tmp_path) -> None:
+    records = [make_cell("x"), make_cell("y", 2.0), make_cell("z", 3.0)]
     plan = [record.cell for record in records]
-    a, b = run("a", [records[2]], plan=plan), run("b", records[:2], plan=plan)
+    a, b = make_run(tmp_path / "a", [records[2]], plan=plan), make_run(tmp_path / "b", records[:2], plan=plan)
     made = collect([a, b], tmp_path / "all")
     folder = RunFolder.open(tmp_path / "all")
     assert [record.label for record in folder.records()] == ["x", "y", "z"]  # the order of the plan
@@ -36,11 +37,11 @@ def test_parts_of_one_suite_become_one_run(run, cell, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "all", "b"]  # nothing is left behind
 
 
-def test_of_duplicates_the_best_and_then_the_last_counts(run, cell) -> None:
+def test_of_duplicates_the_best_and_then_the_last_counts(tmp_path) -> None:
     late = "2026-01-03T00:00:00+00:00"
-    a = run("a", [cell("x", 1.0), cell("y", status="failed"), cell("z", 1.0)])
-    b = run("b", [with_times(cell("x", status="failed"), finished=late), cell("y", 2.0),
-                  with_times(cell("z", 1.5), finished=late)])  # fmt: skip
+    a = make_run(tmp_path / "a", [make_cell("x", 1.0), make_cell("y", status="failed"), make_cell("z", 1.0)])
+    b = make_run(tmp_path / "b", [with_times(make_cell("x", status="failed"), finished=late), make_cell("y", 2.0),
+                  with_times(make_cell("z", 1.5), finished=late)])  # fmt: skip
     for order in ([a, b], [b, a]):
         made = gather(order)
         kept = {record.label: (record.status, record.details["origin"]["run"]) for record in made.records}
@@ -49,8 +50,11 @@ def test_of_duplicates_the_best_and_then_the_last_counts(run, cell) -> None:
         assert made.disagree == ("z",)
 
 
-def test_one_table(run, cell, tmp_path) -> None:
-    collect([run("a", [cell("x")]), run("b", [cell("y")])], tmp_path / "all.parquet")
+def test_one_table(tmp_path) -> None:
+    collect(
+        [make_run(tmp_path / "a", [make_cell("x")]), make_run(tmp_path / "b", [make_cell("y")])],
+        tmp_path / "all.parquet",
+    )
     import pandas as pd
 
     frame = pd.read_parquet(tmp_path / "all.parquet")
@@ -58,16 +62,17 @@ def test_one_table(run, cell, tmp_path) -> None:
     assert len(frame) == 6
 
 
-def test_files_come_along_and_none_from_outside(run, cell, tmp_path) -> None:
+def test_files_come_along_and_none_from_outside(tmp_path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
-    good, bad = cell("good"), cell("bad")
-    a = run(
-        "a", [with_times(good, files={"samples": "samples/g.npz"}), with_times(bad, files={"grid": "../secret.txt"})]
+    good, bad = make_cell("good"), make_cell("bad")
+    a = make_run(
+        tmp_path / "a",
+        [with_times(good, files={"samples": "samples/g.npz"}), with_times(bad, files={"grid": "../secret.txt"})],
     )
     (a / "samples").mkdir()
     (a / "samples/g.npz").write_bytes(b"rows")
-    link = with_times(cell("link"), files={"samples": "samples/link.npz"})
-    b = run("b", [link])
+    link = with_times(make_cell("link"), files={"samples": "samples/link.npz"})
+    b = make_run(tmp_path / "b", [link])
     (b / "samples").mkdir()
     (b / "samples/link.npz").symlink_to(tmp_path / "secret.txt")
     made = collect([a, b], tmp_path / "all")
@@ -81,8 +86,11 @@ def test_files_come_along_and_none_from_outside(run, cell, tmp_path) -> None:
     ]
 
 
-def test_refusals(run, cell, tmp_path) -> None:
-    a, b = run("a", [cell("x")], score_files={"unet": "1"}), run("b", [cell("x")], score_files={"unet": "2"})
+def test_refusals(tmp_path) -> None:
+    a, b = (
+        make_run(tmp_path / "a", [make_cell("x")], score_files={"unet": "1"}),
+        make_run(tmp_path / "b", [make_cell("x")], score_files={"unet": "2"}),
+    )
     with pytest.raises(ParameterError, match="twice"):
         gather([a, a])
     with pytest.raises(StoreError, match="another file under one name"):
@@ -103,9 +111,9 @@ def test_refusals(run, cell, tmp_path) -> None:
         ({"fingerprint": "f1"}, "content of the data"),
     ],
 )
-def test_what_cannot_be_compared_has_a_section_of_its_own(run, cell, tmp_path, other, reason) -> None:
-    a = run("a", [cell("x"), cell("y", 2.0)])
-    b = run("b", [cell("z", 1.0, **other), cell("w", 2.0, **other)])
+def test_what_cannot_be_compared_has_a_section_of_its_own(tmp_path, other, reason) -> None:
+    a = make_run(tmp_path / "a", [make_cell("x"), make_cell("y", 2.0)])
+    b = make_run(tmp_path / "b", [make_cell("z", 1.0, **other), make_cell("w", 2.0, **other)])
     made = merge_reports([a, b], tmp_path / "merged")
     text = made.path.read_text(encoding="utf-8").replace("&#34;", '"')
     (found,) = re.findall(r"Not compared with the first section of digits: ([^<]*)", text)
@@ -116,17 +124,22 @@ def test_what_cannot_be_compared_has_a_section_of_its_own(run, cell, tmp_path, o
     assert '"z"' not in cells["digits"]
 
 
-def test_comparable_runs_share_a_section_and_times_of_two_machines_are_left_out(run, cell, tmp_path) -> None:
+def test_comparable_runs_share_a_section_and_times_of_two_machines_are_left_out(tmp_path) -> None:
     other = {"cpu": {"model": "Other", "usable_cores": 9}}
-    a, b = run("a", [cell("x"), cell("y", 2.0)]), run("b", [cell("z", 3.0)], environment=other)
+    a, b = (
+        make_run(tmp_path / "a", [make_cell("x"), make_cell("y", 2.0)]),
+        make_run(tmp_path / "b", [make_cell("z", 3.0)], environment=other),
+    )
     text = merge_reports([a, b], tmp_path / "merged").path.read_text(encoding="utf-8")
     assert "Not compared with the first section" not in text
     assert "different machines: their times and memory are left out" in text
     assert "ms / image" not in text.split('id="provenance"')[0].split("<main")[1]
 
 
-def test_export(run, cell, tmp_path, capsys) -> None:
-    a = run("a", [cell("x"), cell("y", status="failed"), cell("z", 2.0, axes={"sampler.rank": 3})])
+def test_export(tmp_path, capsys) -> None:
+    a = make_run(
+        tmp_path / "a", [make_cell("x"), make_cell("y", status="failed"), make_cell("z", 2.0, axes={"sampler.rank": 3})]
+    )
     main_at(["export", str(a), "--csv", str(tmp_path / "t.csv"), "--json", str(tmp_path / "t.json")])
     rows = list(csv.DictReader((tmp_path / "t.csv").open(encoding="utf-8")))
     assert [(row["label"], row["metric"]) for row in rows[:4]] == [
@@ -151,8 +164,8 @@ def main_at(arguments: list[str]) -> None:
     assert not ended.value.code
 
 
-def test_the_command_line(run, cell, tmp_path, capsys) -> None:
-    a, b = str(run("a", [cell("x")])), str(run("b", [cell("y")]))
+def test_the_command_line(tmp_path, capsys) -> None:
+    a, b = str(make_run(tmp_path / "a", [make_cell("x")])), str(make_run(tmp_path / "b", [make_cell("y")]))
     main_at(["collect", a, b, "--out", str(tmp_path / "all")])
     assert "2 cells of 2 runs" in capsys.readouterr().out
     main_at(["report", a])

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
+from made_up_cells import make_cell, make_run
 from typer.testing import CliRunner
 
 from kfpbench.cli import app
 from kfpbench.errors import StoreError
 from kfpbench.publish.page import fill_page, write_page
 from kfpbench.statistics.paired_difference import paired_difference
-from tests.publish.conftest import make_cell, make_run
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from types import ModuleType
 from typing import Any
 
+import made_up_run as made_up
 import numpy as np
 import pytest
 
@@ -21,7 +21,7 @@ def groups_of(records: list[dict[str, Any]]) -> list[Group]:
     return group_repeats(read_cells(records))
 
 
-def grid(made_up: ModuleType, axes: list[dict[str, Any]], **values: list[float]) -> list[Group]:
+def grid(axes: list[dict[str, Any]], **values: list[float]) -> list[Group]:
     """A cell per mapping of axes, of one sampler; ``values`` replace measurements."""
     records = []
     for number, own in enumerate(axes):
@@ -36,8 +36,8 @@ def grid(made_up: ModuleType, axes: list[dict[str, Any]], **values: list[float])
     return groups_of(records)
 
 
-def test_axes_of_two_samplers_are_one(made_up: ModuleType) -> None:
-    groups = grid(made_up, [{"samplers.a.rank": 64}, {"samplers.a.rank": 8}, {"samplers.b.rank": 16}])
+def test_axes_of_two_samplers_are_one() -> None:
+    groups = grid([{"samplers.a.rank": 64}, {"samplers.a.rank": 8}, {"samplers.b.rank": 16}])
     (axis,) = ablation_axes(groups)
     assert (axis.name, axis.title, axis.levels, axis.numbers) == (
         "sampler.rank",
@@ -48,18 +48,18 @@ def test_axes_of_two_samplers_are_one(made_up: ModuleType) -> None:
     assert axis.level_of == (2, 0, 1)
 
 
-def test_axes_that_vary_together_are_one_and_absent_values_are_told(made_up: ModuleType) -> None:
+def test_axes_that_vary_together_are_one_and_absent_values_are_told() -> None:
     axes = [{"data.x": "a", "score.y": 1}, {"data.x": "b", "score.y": 2}, {"data.z": 1}, {"data.z": 2}]
-    found = {axis.name: axis for axis in ablation_axes(grid(made_up, axes))}
+    found = {axis.name: axis for axis in ablation_axes(grid(axes))}
     assert set(found) == {"data.x", "data.z"}
     assert found["data.x"].levels == ("a", "b", ABSENT)
     assert found["data.z"].level_of == (2, 2, 0, 1)
     assert found["data.z"].numbers == (1.0, 2.0)
 
 
-def test_a_grid_begins_with_its_numbers_and_a_list_of_samplers_with_its_cells(made_up: ModuleType) -> None:
+def test_a_grid_begins_with_its_numbers_and_a_list_of_samplers_with_its_cells() -> None:
     axes = [{"samplers.k.rank": r, "samplers.k.kernel": k} for r in (8, 16, 64) for k in ("rbf", "matern52")]
-    groups = grid(made_up, axes)
+    groups = grid(axes)
     made = build_ablation("p", groups, quality_columns(groups), "recall")
     assert made is not None
     assert made.axes[made.start.along].title == "rank"
@@ -77,7 +77,7 @@ def test_a_grid_begins_with_its_numbers_and_a_list_of_samplers_with_its_cells(ma
         assert row[:3] == [estimate.value, estimate.low, estimate.high]
 
 
-def test_one_cell_is_no_ablation(made_up: ModuleType) -> None:
+def test_one_cell_is_no_ablation() -> None:
     groups = groups_of([made_up.sample_record(0, "digits", "heun 18", 0, np.random.default_rng(0))])
     assert build_ablation("p", groups, quality_columns(groups), None) is None
 
@@ -95,10 +95,10 @@ def test_exponent_of_a_power_law_and_of_noise() -> None:
     assert exponent([1, 2], [1, 4]).value == pytest.approx(2.0)
 
 
-def test_costs_against_the_number_of_points(made_up: ModuleType) -> None:
+def test_costs_against_the_number_of_points() -> None:
     sizes = (500, 1000, 2000, 4000)
     axes = [{"samplers.k.operator.points": n, "samplers.k.kernel": k} for k in ("rbf", "matern52") for n in sizes]
-    groups = grid(made_up, axes, setup_seconds=[1e-6 * n**2 for n in sizes] + [1e-9 * n**3 for n in sizes])
+    groups = grid(axes, setup_seconds=[1e-6 * n**2 for n in sizes] + [1e-9 * n**3 for n in sizes])
     (made,) = build_scaling("part-1", groups, quality_columns(groups))
     assert made.title == "points N"
     place = [column.metric for column in made.columns].index("setup_seconds")
@@ -110,6 +110,6 @@ def test_costs_against_the_number_of_points(made_up: ModuleType) -> None:
     assert figure["layout"]["xaxis"]["type"] == "log"
 
 
-def test_two_sizes_are_no_curve(made_up: ModuleType) -> None:
-    groups = grid(made_up, [{"samplers.k.operator.points": n} for n in (500, 1000)])
+def test_two_sizes_are_no_curve() -> None:
+    groups = grid([{"samplers.k.operator.points": n} for n in (500, 1000)])
     assert build_scaling("part-1", groups, quality_columns(groups)) == []

@@ -2,32 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import made_up_run as made_up
 import numpy as np
 import pytest
+import report_browser as driver
 
 from kfpbench.report.html import write_report
 from kfpbench.store.eigenfunctions import FunctionGrid, write_function_grid
 
-
-def _driver() -> ModuleType:
-    """The module beside this one (tests are imported by path, so it is too)."""
-    spec = importlib.util.spec_from_file_location("report_browser", Path(__file__).with_name("browser.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-driver = _driver()
 pytestmark = pytest.mark.skipif(driver.BROWSER is None, reason=driver.WHY_NOT)
 ROWS = "[...document.querySelectorAll('#part-1-table tbody tr')].filter(row => !row.hidden)"
 SHOWN = f"{ROWS}.map(row => row.cells[0].dataset.sort)"
@@ -252,9 +240,7 @@ def test_dark_and_light_are_drawn(browser: Any, report: Path) -> None:
 
 
 @pytest.mark.parametrize("width", [1200, 375])
-def test_choosing_a_cell_draws_its_eigenfunctions(
-    browser: Any, made_up: ModuleType, tmp_path: Path, width: int
-) -> None:
+def test_choosing_a_cell_draws_its_eigenfunctions(browser: Any, tmp_path: Path, width: int) -> None:
     """Three maps of the first cell; two of the second, which has no third panel."""
     axis = np.linspace(-1.0, 1.0, 8)
     records = []
@@ -278,7 +264,7 @@ def test_choosing_a_cell_draws_its_eigenfunctions(
         assert (page.console, page.elsewhere) == ([], [])
 
 
-def test_names_stay_text(browser: Any, made_up: ModuleType, tmp_path: Path) -> None:
+def test_names_stay_text(browser: Any, tmp_path: Path) -> None:
     """A name with markup is shown, never run: in tables, filters, figures and the address."""
     evil = "<img src=x onerror=window.ran=1><b>k</b>$&amp;"
     records = []

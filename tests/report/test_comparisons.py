@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import ModuleType
 
+import made_up_run as made_up
 import numpy as np
 import pytest
 
@@ -213,7 +213,7 @@ def test_the_page_has_every_comparison(page: str) -> None:
     assert "significant" not in page.split("<script")[0]
 
 
-def test_the_json_beside_the_report_holds_the_same(made_up: ModuleType, tmp_path: Path) -> None:
+def test_the_json_beside_the_report_holds_the_same(tmp_path: Path) -> None:
     manifest, records = made_up.write_run(tmp_path)
     write_report(manifest, records, tmp_path)
     content = json.loads((tmp_path / "statistics.json").read_text(encoding="utf-8"))

@@ -8,9 +8,9 @@ import gzip
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import made_up_run as made_up
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -31,7 +31,7 @@ def stored(folder: Path, name: str, dimension: int, modes: tuple[int, ...], dens
     return name
 
 
-def cell(made_up: ModuleType, number: int, file: str, **details: Any) -> dict[str, Any]:
+def cell(number: int, file: str, **details: Any) -> dict[str, Any]:
     record = copy.deepcopy(made_up.spectrum_record(number))
     record.update(cell=f"c{number}", label=f"cell {number}", files={"eigenfunctions": file})
     record["axes"] = {}
@@ -54,8 +54,8 @@ def text_of(html: str) -> str:
     return re.sub(r"\s+", " ", re.sub(r"<[^>]*>", " ", body))
 
 
-def test_one_dimension_is_one_panel_of_lines(made_up: ModuleType, tmp_path: Path) -> None:
-    record = cell(made_up, 1, stored(tmp_path, "a.npz", 1, (1, FLAGGED)))
+def test_one_dimension_is_one_panel_of_lines(tmp_path: Path) -> None:
+    record = cell(1, stored(tmp_path, "a.npz", 1, (1, FLAGGED)))
     html = render_report({}, [record], tmp_path)
     ((panel,),) = payload(html)["choices"]["part-1-functions"]
     density, sound, flagged = panel["data"]
@@ -72,8 +72,8 @@ def test_one_dimension_is_one_panel_of_lines(made_up: ModuleType, tmp_path: Path
     assert "not to scale" in text_of(html)
 
 
-def test_two_dimensions_are_maps_with_the_second_coordinate_upwards(made_up: ModuleType, tmp_path: Path) -> None:
-    record = cell(made_up, 1, stored(tmp_path, "a.npz", 2, (1, 2, FLAGGED)), frame="whitened")
+def test_two_dimensions_are_maps_with_the_second_coordinate_upwards(tmp_path: Path) -> None:
+    record = cell(1, stored(tmp_path, "a.npz", 2, (1, 2, FLAGGED)), frame="whitened")
     html = render_report({}, [record], tmp_path)
     (panels,) = payload(html)["choices"]["part-1-functions"]
     assert [panel["caption"][:6] for panel in panels] == ["Mode 2", "Mode 3", "Mode 6"]
@@ -90,9 +90,9 @@ def test_two_dimensions_are_maps_with_the_second_coordinate_upwards(made_up: Mod
     assert html.count('class="plot"') == 2 + 3
 
 
-def test_every_cell_can_be_chosen_up_to_a_number(made_up: ModuleType, tmp_path: Path) -> None:
+def test_every_cell_can_be_chosen_up_to_a_number(tmp_path: Path) -> None:
     count = MOST_CELLS + 3
-    records = [cell(made_up, k, stored(tmp_path, f"{k}.npz", 1, (1,))) for k in range(count)]
+    records = [cell(k, stored(tmp_path, f"{k}.npz", 1, (1,))) for k in range(count)]
     for k, record in enumerate(records):  # the last are the most accurate
         record["measurements"].append(made_up.measurement("max_eigenvalue_error", 1.0 - k / 100, None, "lower"))
     html = render_report({}, records, tmp_path)
@@ -107,8 +107,8 @@ def test_every_cell_can_be_chosen_up_to_a_number(made_up: ModuleType, tmp_path: 
     assert text_of(html).count("cell 0") >= 2
 
 
-def test_the_exact_values_are_drawn_once(made_up: ModuleType, tmp_path: Path) -> None:
-    records = [cell(made_up, k, "") for k in range(3)]
+def test_the_exact_values_are_drawn_once(tmp_path: Path) -> None:
+    records = [cell(k, "") for k in range(3)]
     records[0]["details"]["exact"] = records[0]["details"]["exact"][:3]  # of a cell with fewer modes
     traces = payload(render_report({}, records, tmp_path))["figures"]["part-1-plane"]["data"]
     (exact,) = [trace for trace in traces if trace["name"] == "exact"]
@@ -118,18 +118,18 @@ def test_the_exact_values_are_drawn_once(made_up: ModuleType, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("file", "says"), [("../outside.npz", "leaves the run folder"), ("gone.npz", "not a file of eigenfunctions")]
 )
-def test_a_file_that_cannot_be_shown_is_named(made_up: ModuleType, tmp_path: Path, file: str, says: str) -> None:
+def test_a_file_that_cannot_be_shown_is_named(tmp_path: Path, file: str, says: str) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     stored(tmp_path, "outside.npz", 1, (1,))
-    html = render_report({}, [cell(made_up, 1, file)], folder)
+    html = render_report({}, [cell(1, file)], folder)
     assert payload(html)["choices"] == {}
     assert says in text_of(html)
 
 
-def test_errors_status_and_missing_score_are_shown(made_up: ModuleType, tmp_path: Path) -> None:
+def test_errors_status_and_missing_score_are_shown(tmp_path: Path) -> None:
     matches = [None, {"exact": [-1.0, 0.0], "error": 0.0013}, *[None] * 5]
-    record = cell(made_up, 1, "", matches=matches, status="too few sound modes")
+    record = cell(1, "", matches=matches, status="too few sound modes")
     record["spec"] |= {"score": None, "process": None}
     words = text_of(render_report({}, [record], tmp_path))
     assert "error 0.0013" in words

@@ -6,7 +6,6 @@ import io
 import json
 import re
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -223,7 +222,7 @@ def test_names_in_findings_are_text(tmp_path: Path) -> None:
     assert "<script>alert(1)" not in page
 
 
-def test_the_terminal_tells_them_below_the_table(made_up: ModuleType) -> None:
+def test_the_terminal_tells_them_below_the_table() -> None:
     stream = io.StringIO()
     records = [record("copier", memorised_fraction=(0.4, 0.1), seconds_per_image=(0.1, 0.01)), record("fine")]
     render_table(records, Console(file=stream, width=300, color_system=None))

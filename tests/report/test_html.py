@@ -6,9 +6,10 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
+import made_up_run as made_up
 import numpy as np
 import plotly.graph_objects as go
 import pytest
@@ -112,7 +113,7 @@ def test_front_of_the_default_figure(page: Page) -> None:
     assert "No front" in scatter["variants"]["seconds_per_image|nearest_train_ratio"]["caption"]
 
 
-def test_a_run_without_results_has_no_empty_sections(made_up: ModuleType, tmp_path: Path) -> None:
+def test_a_run_without_results_has_no_empty_sections(tmp_path: Path) -> None:
     records = [r for r in made_up.records() if r["status"] != "ok"]
     page = Page(render_report(made_up.manifest(), records, tmp_path))
     assert "No cell of this run has a result." in page.text
@@ -122,12 +123,12 @@ def test_a_run_without_results_has_no_empty_sections(made_up: ModuleType, tmp_pa
     assert "without a result" not in empty.text
 
 
-def test_records_may_be_objects(made_up: ModuleType, tmp_path: Path) -> None:
+def test_records_may_be_objects(tmp_path: Path) -> None:
     records = [SimpleNamespace(**record) for record in made_up.records()]
     assert "part-1-front" in Page(render_report(made_up.manifest(), records, tmp_path)).payload["scatters"]
 
 
-def test_one_label_for_many_cells_gets_the_axes_that_differ(made_up: ModuleType, tmp_path: Path) -> None:
+def test_one_label_for_many_cells_gets_the_axes_that_differ(tmp_path: Path) -> None:
     records = []
     for rank in (16, 64):
         made = made_up.sample_record(rank, "digits", "koopman rank 64", 0, np.random.default_rng(0))
@@ -138,7 +139,7 @@ def test_one_label_for_many_cells_gets_the_axes_that_differ(made_up: ModuleType,
     assert page.payload["scatters"]["part-1-front"]["labels"] == ["koopman (rank 16)", "koopman (rank 64)"]
 
 
-def test_different_n_and_the_validation_split_are_pointed_out(made_up: ModuleType, tmp_path: Path) -> None:
+def test_different_n_and_the_validation_split_are_pointed_out(tmp_path: Path) -> None:
     records = made_up.records()[:6]
     for record in records:
         record["spec"]["data"]["reference"] = "validation"
@@ -150,16 +151,14 @@ def test_different_n_and_the_validation_split_are_pointed_out(made_up: ModuleTyp
 
 
 @pytest.mark.parametrize(("copied", "half", "told"), [(1.0, 0.004, True), (0.014, 0.014, False), (0.06, 0.05, False)])
-def test_copies_of_training_rows_are_pointed_out(
-    made_up: ModuleType, tmp_path: Path, copied: float, half: float, told: bool
-) -> None:
+def test_copies_of_training_rows_are_pointed_out(tmp_path: Path, copied: float, half: float, told: bool) -> None:
     record = made_up.sample_record(0, "digits", "heun 18", 0, np.random.default_rng(0))
     record["measurements"].append(made_up.measurement("memorised_fraction", copied, half, "lower"))
     text = Page(render_report({}, [record], tmp_path)).text
     assert ("Copies of training rows" in text) is told
 
 
-def test_large_grids_are_reduced_until_the_file_fits(made_up: ModuleType, tmp_path: Path) -> None:
+def test_large_grids_are_reduced_until_the_file_fits(tmp_path: Path) -> None:
     records = made_up.records()
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 255, (700, 700, 3), dtype=np.uint8))
@@ -173,7 +172,7 @@ def test_large_grids_are_reduced_until_the_file_fits(made_up: ModuleType, tmp_pa
     assert "smaller copies" in page.text
 
 
-def test_grids_outside_the_run_folder_or_broken_are_named(made_up: ModuleType, tmp_path: Path) -> None:
+def test_grids_outside_the_run_folder_or_broken_are_named(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     Image.new("L", (4, 4)).save(tmp_path / "secret.png")

@@ -8,8 +8,8 @@ import shutil
 import subprocess
 import zlib
 from pathlib import Path
-from types import ModuleType
 
+import made_up_run as made_up
 import numpy as np
 import pytest
 
@@ -25,7 +25,7 @@ EXPECTED = [
 
 
 @pytest.fixture(scope="module")
-def figures(made_up: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def figures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
     paths = write_figures(made_up.records(), folder)
     assert [path.stem for path in paths] == EXPECTED
@@ -68,7 +68,7 @@ def test_the_spectrum_and_the_phases_say_what_they_show(figures: Path) -> None:
     assert "koopman rank 256" in phases
 
 
-def test_the_markers_lie_where_the_numbers_are(made_up: ModuleType, tmp_path: Path) -> None:
+def test_the_markers_lie_where_the_numbers_are(tmp_path: Path) -> None:
     """The drawing's own commands, unpacked: a marker at each cell, the fastest one on the left."""
     from kfpbench.report.aggregate import group_repeats
     from kfpbench.report.cells import read_cells
@@ -91,12 +91,12 @@ def test_the_markers_lie_where_the_numbers_are(made_up: ModuleType, tmp_path: Pa
         np.testing.assert_allclose((low, high), group.estimates["coverage"].bounds, rtol=1e-6)
 
 
-def test_the_same_numbers_give_the_same_file(made_up: ModuleType, figures: Path, tmp_path: Path) -> None:
+def test_the_same_numbers_give_the_same_file(figures: Path, tmp_path: Path) -> None:
     again = write_figures([r for r in made_up.records() if r["spec"]["data"]["name"] == "digits"], tmp_path)
     assert again[0].read_bytes() == (figures / "front-digits.pdf").read_bytes()
 
 
-def test_names_with_dollars_and_slashes_are_text(made_up: ModuleType, tmp_path: Path) -> None:
+def test_names_with_dollars_and_slashes_are_text(tmp_path: Path) -> None:
     records = made_up.records()[:6]
     for record in records:
         record["label"] = f"$x_{record['spec']['seed']}$ \\frac"
@@ -106,7 +106,7 @@ def test_names_with_dollars_and_slashes_are_text(made_up: ModuleType, tmp_path: 
     assert paths[0].name == "front-a_b.svg"
 
 
-def test_the_command_writes_beside_the_run(made_up: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_command_writes_beside_the_run(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     made_up.write_run(tmp_path)
     manifest = tmp_path / "manifest.json"
     manifest.write_text(json.dumps({"schema_version": 1, **json.loads(manifest.read_text("utf-8"))}), "utf-8")

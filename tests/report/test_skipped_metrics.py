@@ -6,9 +6,9 @@ import io
 import re
 from html import unescape
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import made_up_run as made_up
 import numpy as np
 import pytest
 from rich.console import Console
@@ -23,7 +23,7 @@ NOISE = "the sampler adds noise on its way; got 'draw 1'. Take eta = 0 <or> Gaus
 CHOICE = "the sampler chooses at random among components"
 
 
-def record(made_up: ModuleType, label: str, seed: int = 0, reason: str | None = None) -> dict[str, Any]:
+def record(label: str, seed: int = 0, reason: str | None = None) -> dict[str, Any]:
     """A good cell with the numbers of exact_w2, or without them and with the reason."""
     made = made_up.sample_record(seed, "digits", label, seed, np.random.default_rng(seed))
     if reason is None:
@@ -34,12 +34,12 @@ def record(made_up: ModuleType, label: str, seed: int = 0, reason: str | None = 
 
 
 @pytest.fixture
-def records(made_up: ModuleType) -> list[dict[str, Any]]:
+def records() -> list[dict[str, Any]]:
     return [
-        record(made_up, "heun 18"),
-        record(made_up, "euler-maruyama 200", reason=NOISE),
-        record(made_up, "jump sigma 2, 3 evaluations", reason=CHOICE),
-        *(record(made_up, "ddim 10", seed, NOISE) for seed in range(3)),
+        record("heun 18"),
+        record("euler-maruyama 200", reason=NOISE),
+        record("jump sigma 2, 3 evaluations", reason=CHOICE),
+        *(record("ddim 10", seed, NOISE) for seed in range(3)),
     ]
 
 
@@ -57,10 +57,10 @@ def test_cells_with_one_reason_are_named_together(records: list[dict[str, Any]])
     ]
 
 
-def test_many_cells_are_counted(made_up: ModuleType) -> None:
+def test_many_cells_are_counted() -> None:
     made = []
     for steps in range(20):
-        one = record(made_up, "heun 18", steps, NOISE)
+        one = record("heun 18", steps, NOISE)
         one.update(cell=f"c{steps}", label="heun", axes={"samplers.heun.steps": steps})
         one["spec"]["sampler"]["steps"] = steps
         made.append(one)
@@ -70,10 +70,10 @@ def test_many_cells_are_counted(made_up: ModuleType) -> None:
     assert found.cells.endswith("heun (steps 11) and 8 more")
 
 
-def test_a_failed_cell_and_a_measured_one_left_nothing_out(made_up: ModuleType) -> None:
-    failed = record(made_up, "ddim 10", reason=NOISE)
+def test_a_failed_cell_and_a_measured_one_left_nothing_out() -> None:
+    failed = record("ddim 10", reason=NOISE)
     failed.update(status="failed", reason="no memory")
-    assert skipped_metrics(group_repeats(read_cells([failed, record(made_up, "heun 18")]))) == []
+    assert skipped_metrics(group_repeats(read_cells([failed, record("heun 18")]))) == []
 
 
 def test_a_blank_quality_says_why_and_a_blank_cost_does_not(records: list[dict[str, Any]]) -> None:
@@ -95,8 +95,8 @@ def test_the_report_says_it_below_the_table_and_on_the_entry(records: list[dict[
     assert "<or>" not in page  # a reason is text, not markup
 
 
-def test_a_metric_that_no_cell_could_take_is_named_too(made_up: ModuleType, tmp_path: Path) -> None:
-    alone = [record(made_up, "heun 18", reason=NOISE)]
+def test_a_metric_that_no_cell_could_take_is_named_too(tmp_path: Path) -> None:
+    alone = [record("heun 18", reason=NOISE)]
     assert "exact_w2</strong> was left out of heun 18" in render_report({}, alone, tmp_path)
     assert printed(alone)[-1] == f"exact_w2 left out of heun 18: {NOISE}"
 
@@ -109,13 +109,13 @@ def test_the_terminal_says_it_below_the_table(records: list[dict[str, Any]], ter
     assert lines.index(next(line for line in lines if line.startswith("ddim 10"))) < len(lines) - 2
 
 
-def test_a_run_without_skipped_metrics_has_no_note(made_up: ModuleType, tmp_path: Path) -> None:
-    whole = [record(made_up, "heun 18")]
+def test_a_run_without_skipped_metrics_has_no_note(tmp_path: Path) -> None:
+    whole = [record("heun 18")]
     assert "left out" not in "".join(printed(whole))
     assert "was left out of" not in render_report({}, whole, tmp_path)
 
 
-def test_details_of_another_form_are_passed_over(made_up: ModuleType) -> None:
-    odd = record(made_up, "heun 18")
+def test_details_of_another_form_are_passed_over() -> None:
+    odd = record("heun 18")
     odd["details"]["skipped_metrics"] = "none"
     assert skipped_metrics(group_repeats(read_cells([odd]))) == []

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import io
-from types import ModuleType
 from typing import Any
 
+import made_up_run as made_up
 from rich.console import Console
 
 from kfpbench.report.spectrum_terminal import render_spectra
@@ -17,7 +17,7 @@ def rendered(records: list[dict[str, Any]]) -> list[str]:
     return stream.getvalue().splitlines()
 
 
-def test_a_table_of_modes_with_residuals_errors_and_flags(made_up: ModuleType) -> None:
+def test_a_table_of_modes_with_residuals_errors_and_flags() -> None:
     record = made_up.spectrum_record(0)
     record["details"]["matches"] = [None, {"exact": [-1.0, 0.0], "error": 0.0013}, *[None] * 5]
     record["details"]["status"] = "not converged"
@@ -30,17 +30,17 @@ def test_a_table_of_modes_with_residuals_errors_and_flags(made_up: ModuleType) -
     assert len({line.index("residual") + len("residual") for line in lines[1:2]} | {len(lines[3])}) == 1  # aligned
 
 
-def test_what_no_cell_has_is_no_column(made_up: ModuleType) -> None:
+def test_what_no_cell_has_is_no_column() -> None:
     record = made_up.spectrum_record(0)
     record["details"]["flags"] = []
     assert rendered([record])[1].split() == ["mode", "eigenvalue", "residual"]
 
 
-def test_a_cell_without_a_spectrum_says_why(made_up: ModuleType) -> None:
+def test_a_cell_without_a_spectrum_says_why() -> None:
     record = made_up.spectrum_record(0)
     record.update(status="skipped", reason="matern32 is too rough", measurements=[], details={})
     assert rendered([record]) == ["ou_2d: OU, matern52, N 1000", "  skipped: matern32 is too rough", ""]
 
 
-def test_samplers_are_left_out(made_up: ModuleType) -> None:
+def test_samplers_are_left_out() -> None:
     assert [line for line in rendered(made_up.records()) if "digits" in line] == []

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from types import ModuleType
 
+import made_up_run as made_up
 import numpy as np
 import pytest
 from rich.console import Console
@@ -19,7 +19,7 @@ def rendered(records: list[dict], width: int, *, terminal: bool) -> str:
     return stream.getvalue()
 
 
-def test_a_pipe_gets_every_column_as_plain_text(made_up: ModuleType) -> None:
+def test_a_pipe_gets_every_column_as_plain_text() -> None:
     text = rendered(made_up.records(), 40, terminal=False)
     assert "\x1b" not in text
     assert not set("─│┃━┏") & set(text)
@@ -31,7 +31,7 @@ def test_a_pipe_gets_every_column_as_plain_text(made_up: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("width", [120, 100, 80, 60])
-def test_a_narrow_terminal_drops_columns_and_names_them(made_up: ModuleType, width: int) -> None:
+def test_a_narrow_terminal_drops_columns_and_names_them(width: int) -> None:
     records = [record for record in made_up.records() if record["spec"]["data"]["name"] == "digits"]
     lines = rendered(records, width, terminal=True).splitlines()
     assert all(len(line) <= width for line in lines[:-1])
@@ -41,7 +41,7 @@ def test_a_narrow_terminal_drops_columns_and_names_them(made_up: ModuleType, wid
     assert ("ms/image" in lines[1]) == (width > 60)
 
 
-def test_axes_that_tell_cells_of_one_label_apart_stay(made_up: ModuleType) -> None:
+def test_axes_that_tell_cells_of_one_label_apart_stay() -> None:
     records = []
     for rank in (16, 64):
         made = made_up.sample_record(rank, "digits", "koopman rank 64", 0, np.random.default_rng(0))
@@ -51,14 +51,14 @@ def test_axes_that_tell_cells_of_one_label_apart_stay(made_up: ModuleType) -> No
     assert "rank" in rendered(records, 40, terminal=True).splitlines()[1]
 
 
-def test_control_characters_do_not_reach_the_terminal(made_up: ModuleType) -> None:
+def test_control_characters_do_not_reach_the_terminal() -> None:
     record = made_up.records()[0]
     record["label"] = "name\x1b]0;title\x07[red]"
     text = rendered([record], 200, terminal=False)
     assert "name?]0;title?[red]" in text
 
 
-def test_spectrum_cells_show_their_eigenvalues(made_up: ModuleType) -> None:
+def test_spectrum_cells_show_their_eigenvalues() -> None:
     text = rendered(made_up.records(), 200, terminal=False)
     assert "eigenvalue 2" in text
     assert "\N{MINUS SIGN}0.9987" in text

@@ -17,8 +17,10 @@ from kfpbench.errors import StoreError, SuiteError
 from kfpbench.noise import NoiseStream
 from kfpbench.protocols import Problem, ProblemSize
 from kfpbench.runner import time_suite as module
+from kfpbench.runner.run_cell import lost_record
 from kfpbench.runner.time_suite import time_suite
 from kfpbench.runner.timing_record import FILE_NAME, read_timing
+from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.load import Suite, suite_from_mapping
 
 
@@ -118,6 +120,21 @@ def test_all_samplers_are_timed_in_one_turn_with_their_setups(world: World, tmp_
         assert (found.low, found.value, found.high) == pytest.approx((8.0, 8.0, 8.0))
     assert timed.members[ids["middle"]].setup_seconds == pytest.approx(20.0)
     assert record.environment["device"] == "cpu"
+
+
+def test_a_cell_that_failed_in_the_run_is_not_fitted_here(world: World, tmp_path: Path) -> None:
+    """It may have killed the process that it had for itself."""
+    made = suite(*THREE)
+    ids = labels(made)
+    folder = RunFolder.create(tmp_path / "run", {"suite": {"name": "paces"}})
+    cell = made.cells[0]
+    assert cell.label == "slow"
+    folder.append(lost_record(cell, "failed", "its process died twice: signal 11", "2026-01-01T00:00:00+00:00", 1.0))
+    (timed,) = time_suite(made, folder.path).sets
+    assert world.fitted == [2.0, 0.5]
+    assert timed.anchor == ids["middle"]
+    assert timed.left_out == {ids["slow"]: "failed: its process died twice: signal 11"}
+    assert [member.label for member in timed.timed()] == ["middle", "fast"]
 
 
 def test_the_times_come_back_from_their_file(world: World, tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ class Planted:
         time.sleep(self.point["sleep"])
         if self.point["kind"] == "broken":
             raise ValueError("planted failure")
+        if self.point["kind"] == "crash":
+            os.kill(os.getpid(), 9)
         return Fitted(self.point)
 
     def working_memory(self, size):

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from kfpbench.errors import StoreError, SuiteError
+from kfpbench.runner.execute import run
 from kfpbench.statistics.hypervolume import hypervolume
-from kfpbench.study.command import Opened, StudyOptions, existing, open_all, work_on
+from kfpbench.study.command import Opened, existing, open_all, work_on
 from kfpbench.study.export import write_suite
 from kfpbench.study.figures import front_figures
 from kfpbench.study.objectives import Objective, Reading, clearly_dominated
+from kfpbench.study.options import StudyOptions
 from kfpbench.study.report import render_study
 from kfpbench.study.results import frame_of_rows, front_of, rows_of, volume_history
 from kfpbench.study.storage import Place
@@ -33,7 +35,7 @@ def studied(suite: Path, *overrides: str, out: str = "out") -> Opened:
     [
         ("study.objectives=[f3]", "study.objectives", "no cell of this suite reports"),
         ("study.space.samplers.x.a={low: 1, high: 0}", "samplers.x.a", "high is not above low"),
-        (f"study.space.samplers.x.a={{low: {10**399}, high: 1}}", "samplers.x.a.low", "the integer is too large"),
+        (f"study.space.samplers.x.a={{low: {10**399}, high: 1}}", "samplers.x.a", "the integer is too large"),
         ("study.space.samplers.x.a={low: 0.0, high: 2.0}", "samplers.x.a", "where samplers.x.a = 2.0"),
         ("study.space.samplers.x.a={low: 0, high: 1, logs: true}", "samplers.x.a", "unknown key"),
         ("study.space.samplers.x.q=[1]", "samplers.x.q", "unknown path"),
@@ -77,6 +79,29 @@ def test_resume_stage_failure_export_and_report(planted: Path) -> None:
     assert {cell.seed for cell in exported.cells} == {1000}
     with pytest.raises(StoreError, match="searches something else"):
         open_all(planted, StudyOptions(planted.parent / "out", overrides=(), allow_plugins=True), create=True)
+
+
+def test_an_isolated_trial_that_kills_its_process_is_a_failed_trial(planted: Path) -> None:
+    opened = studied(
+        planted, "isolate=true", "study.space.samplers.x.kind=[plain, crash]", "study.budget.trials=4", "study.seed=1"
+    )
+    told = {row.params["samplers.x.kind"]: (row.what, row.reason) for row in rows_of(opened.study, opened.definition)}
+    assert told["plain"] == ("ok", "")
+    what, reason = told["crash"]
+    assert what == "failed"
+    assert "its process died twice" in reason
+
+
+def test_a_folder_is_that_of_a_run_or_of_a_study(planted: Path) -> None:
+    out = planted.parent / "out"
+    run(planted, out=out, allow_plugins=True)
+    before = (out / "manifest.json").read_bytes()
+    with pytest.raises(StoreError, match="holds a run, not a study"):
+        studied(planted)
+    assert (out / "manifest.json").read_bytes() == before
+    studied(planted, "study.budget.trials=1", out="studied")
+    with pytest.raises(StoreError, match="holds a study, not a run"):
+        run(planted, out=planted.parent / "studied", allow_plugins=True)
 
 
 def test_the_page_has_no_id_twice_and_its_line_passes_through_the_front(planted: Path) -> None:

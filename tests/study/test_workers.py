@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from kfpbench.study.command import StudyOptions, existing, open_all
+from kfpbench.study.command import existing, open_all
+from kfpbench.study.options import StudyOptions
 from kfpbench.study.results import rows_of
 from kfpbench.study.trials import RETRY_OF, tally
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from kfpbench.metrics.intervals import jackknife_sd
 from kfpbench.store.records import CellRecord
@@ -99,14 +97,3 @@ def make_run(folder: Path, records: list[CellRecord], **manifest: Any) -> Path:
     for record in records:
         run.append(record)
     return folder
-
-
-@pytest.fixture
-def cell() -> Callable[..., CellRecord]:
-    return make_cell
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Callable[..., Path]:
-    """``run(name, records, **manifest)`` makes a folder."""
-    return lambda name, records, **manifest: make_run(tmp_path / name, records, **manifest)
