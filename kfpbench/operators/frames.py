@@ -135,6 +135,14 @@ class WhitenedFrame(Frame):
         """Alpha mu + U S^(1/2) y. Cost O(n d^2)."""
         return (y * self._spread(at).sqrt()) @ self.basis.T + at.alpha * self.mean
 
+    def axes_in(self, at: Marginal) -> Tensor:
+        """The matrix A (d, d) of ``encode``: y = (x - alpha mu) A, A = U S^(-1/2). Cost O(d^2)."""
+        return self.basis / self._spread(at).sqrt()
+
+    def axes_out(self, at: Marginal) -> Tensor:
+        """Its inverse, of ``decode``: x = y A^(-1) + alpha mu, A^(-1) = S^(1/2) U^T. Cost O(d^2)."""
+        return (self.basis * self._spread(at).sqrt()).T
+
     def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
         """(1 + eta^2) alpha S^(-1/2) (U^T (E[x_0 | x] - mu) - (alpha lam / S) U^T (x - alpha mu)). Cost O(n d^2)."""
         spread = self._spread(at)
@@ -210,6 +218,14 @@ class PosteriorFrame(WhitenedFrame):
     def decode(self, y: Tensor, at: Marginal) -> Tensor:
         """Alpha mu + U (S / (alpha lam)) y. Cost O(n d^2)."""
         return super().decode(y / self.scale(at), at)
+
+    def axes_in(self, at: Marginal) -> Tensor:
+        """A = U (alpha lam / S)."""
+        return super().axes_in(at) * self.scale(at)
+
+    def axes_out(self, at: Marginal) -> Tensor:
+        """Its inverse, (S / (alpha lam)) U^T."""
+        return super().axes_out(at) / self.scale(at)[:, None]
 
     def excess_drift(self, x: Tensor, denoised: Tensor, at: Marginal, eta: float) -> Tensor:
         """W times that of the whitened frame. Cost O(n d^2)."""

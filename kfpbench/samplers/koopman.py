@@ -15,7 +15,7 @@ from kfpbench.eigensolvers.eigenpairs import Eigenpairs, Eigensolver
 from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
 from kfpbench.operators.augmented import TimeCoordinate, augment
-from kfpbench.operators.frames import FRAMES, Frame, WithoutLinearPart
+from kfpbench.operators.frames import FRAMES, Frame, WhitenedFrame, WithoutLinearPart
 from kfpbench.operators.generator import FrozenGenerator, GeneratorOptions, Segment, freeze, segments
 from kfpbench.operators.leading_axes import LeadingAxes
 from kfpbench.operators.pencil import require_smooth
@@ -29,6 +29,7 @@ from kfpbench.samplers.conditional_noise import (
     Solved,
 )
 from kfpbench.samplers.displacement import COLUMNS, AugmentedDisplacement, Displacement, expand_displacement
+from kfpbench.samplers.leading_flow import LeadingFlow
 from kfpbench.samplers.steps import LeadingStep, Step
 
 _DEFAULT_OPERATOR = GeneratorOptions()
@@ -61,8 +62,8 @@ class Koopman:
     c / d of the numbers.
 
     Setup: N x segments score evaluations and one eigenproblem a segment. Sampling: no score evaluation, O(N d) for each
-    image and segment, O(N c) with ``components``, and O(d^2) for the frame. Source: Wu and Kawahara, Entropy 28(3):290
-    (2026), for the idea; the formulas are this project's.
+    image and segment, O(N c) with ``components``, and O(d^2) for the frame, twice, or once with ``components`` and no
+    noise. Source: Wu and Kawahara, Entropy 28(3):290 (2026), for the idea; the formulas are this project's.
     """
 
     contract_examples: ClassVar[tuple[dict[str, Any], ...]] = (
@@ -113,7 +114,7 @@ class Koopman:
         self.covariance: Covariance = covariance
         self.components = components
 
-    def fit(self, problem: Problem) -> FittedKoopman:
+    def fit(self, problem: Problem) -> FittedKoopman | LeadingFlow:
         """Evaluate the drift, solve one eigenproblem a segment, fold the coefficients. Raises NumericalError."""
         if self.rank != 0:  # before any score is evaluated
             self._require_whole_operator()
@@ -131,9 +132,11 @@ class Koopman:
             steps = self._augmented(problem, frame, spans)
         else:
             steps = [self._piece(problem, frame, span, draw) for draw, span in enumerate(spans)]
-        if leading:
-            return FittedKoopman(whole, [self._with_rest(whole, step) for step in steps], problem.dtype)
-        return FittedKoopman(frame, steps, problem.dtype)
+        if not leading:
+            return FittedKoopman(frame, steps, problem.dtype)
+        if isinstance(whole, WhitenedFrame) and not any(step.noisy for step in steps):
+            return LeadingFlow.of(whole, steps, self.operator.eta)
+        return FittedKoopman(whole, [self._with_rest(whole, step) for step in steps], problem.dtype)
 
     def _with_rest(self, whole: Frame, step: Step) -> LeadingStep:
         start, end, eta = step.segment.start, step.segment.end, self.operator.eta

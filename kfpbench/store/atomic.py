@@ -21,13 +21,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     ``path``.
 
     After an error the temporary file is removed and ``path`` is as it was. Two writers do not share a
-    temporary file. A link stays, and what it leads to is written. Raises DiskFullError where there is no room,
-    StoreError where ``path`` is, or leads to, a device, a pipe or a folder, whose place a file must not take, and where
-    its folder is not there.
+    temporary file. A link is replaced and never followed: a stranger's run folder may hold one to any file. Raises
+    DiskFullError where there is no room, StoreError where ``path`` is, or leads to, a device, a pipe or a folder, whose
+    place a file must not take, and where its folder is not there.
     """
-    if path.exists() and not path.is_file():
+    if (path.exists() and not path.is_file()) or path.absolute().is_relative_to("/dev"):
         raise StoreError("this is no ordinary file, and is not replaced", got=str(path), remedy="Name a file.")
-    path = Path(os.path.realpath(path))
     if not path.parent.is_dir():
         raise StoreError("the file cannot be written there", got=str(path), allowed="a file in a folder that exists")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

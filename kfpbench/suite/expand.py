@@ -21,6 +21,7 @@ from kfpbench.suite.schema import COMPONENT_FIELDS, DYNAMICS, LABEL_PATTERN, NES
 
 MAX_CELLS = 20_000
 MAX_PROBLEMS = 50
+_NOT_OF_A_CELL = ("samplers", "spectrum", "grid", "study")  # a grid may be long, and would be copied for every cell
 
 
 @dataclass(frozen=True)
@@ -138,7 +139,7 @@ class _Expansion:
     def spec(self, entry: Entry, settings: tuple[Setting, ...]) -> dict[str, Any] | None:
         """The canonical spec of a cell, without repeats; None when something is wrong, which is then
         recorded."""
-        raw = {key: copy.deepcopy(value) for key, value in self.document.items() if key not in ("samplers", "spectrum")}
+        raw = {key: copy.deepcopy(value) for key, value in self.document.items() if key not in _NOT_OF_A_CELL}
         block = copy.deepcopy(self.document[entry.field][entry.index])
         raw[entry.field] = [{**block, "label": entry.label}]
         origins: dict[Path, Path] = {(entry.field, 0): (entry.field, entry.index)}

@@ -118,12 +118,16 @@ def combinations(axes: list[Axis], owner: str) -> Iterator[tuple[Setting, ...]]:
                 Setting(axis.paths[j], value[j], (*origin, j) if len(axis.paths) > 1 else origin, position)
                 for j in mine
             )
-            known = any([item.value for item in row] == [item.value for item in other] for other in rows)
-            if len(mine) == len(axis.paths) or not known:
+            if len(mine) == len(axis.paths) or not _has_values(rows, row):
                 rows.append(row)
         choices.append(rows)
     for combination in itertools.product(*choices):
         yield tuple(setting for row in combination for setting in row)
+
+
+def _has_values(rows: list[tuple[Setting, ...]], row: tuple[Setting, ...]) -> bool:
+    values = [item.value for item in row]
+    return any(values == [item.value for item in other] for other in rows)
 
 
 def count(axes: list[Axis], owners: list[str]) -> int:

@@ -9,11 +9,13 @@ import torch
 from kfpbench.data.dataset import Dataset, Mixture
 from kfpbench.errors import CapabilityError, ParameterError
 from kfpbench.noise import NoiseStream
+from kfpbench.operators.frames import FRAMES
 from kfpbench.operators.generator import GeneratorOptions
 from kfpbench.operators.leading_axes import LeadingAxes
 from kfpbench.processes.ve import VarianceExploding
 from kfpbench.protocols import Problem
 from kfpbench.samplers.koopman import Koopman
+from kfpbench.samplers.leading_flow import LeadingFlow
 from kfpbench.scores.gaussian import GaussianScore
 from kfpbench.scores.mixture import MixtureScore
 
@@ -71,7 +73,8 @@ def test_the_rest_is_the_gaussian_sampler_whatever_the_leading_part_does(covaria
     closed = Koopman(operator=options(eta=1.0), rank=0, covariance="none" if covariance == "none" else "gaussian")
     noise = NoiseStream.of_range(7, 0, 50, DIMENSION, CPU, torch.float64)
     at = fitted.steps[-1].segment.end
-    ours, theirs = (fitted.frame.encode(sampler.sample(noise), at) for sampler in (fitted, closed.fit(given)))
+    frame = FRAMES["posterior"](given.dataset, CPU, torch.float64)
+    ours, theirs = (frame.encode(sampler.sample(noise), at) for sampler in (fitted, closed.fit(given)))
     torch.testing.assert_close(ours[:, 2:], theirs[:, 2:], rtol=1e-9, atol=1e-12)
     assert not torch.allclose(ours[:, :2], theirs[:, :2], rtol=0.1)
 
@@ -93,7 +96,25 @@ def test_a_fit_evaluates_what_it_did_and_describes_its_segments():
     assert [entry["sigma"] for entry in fitted.describe()["segments"]] == [
         step.segment.middle.sigma for step in fitted.steps
     ]
-    assert all(step.leading.displacement.low.shape == (2,) for step in fitted.steps)
+    assert all(step.displacement.low.shape == (2,) for step in fitted.steps)
+
+
+@pytest.mark.parametrize("frame", ["whitened", "posterior"])
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_one_matrix_for_the_rest_is_coding_it_and_decoding_it(frame, eta):
+    given = problem(MixtureScore(), two_modes())
+    chosen = options(frame=frame, eta=eta)
+    folded = Koopman(operator=chosen, components=2, covariance="none").fit(given)
+    assert isinstance(folded, LeadingFlow)
+    whole = FRAMES[frame](given.dataset, CPU, torch.float64)
+    first, last = folded.steps[0].segment.start, folded.steps[-1].segment.end
+    noise = NoiseStream.of_range(7, 0, 50, DIMENSION, CPU, torch.float64)
+    y = whole.encode(first.sigma * noise.normal(0), first)
+    for step in folded.steps:
+        rest = whole.decay(step.segment.start, step.segment.end, eta)[2:]
+        y = torch.cat([step.advance(y[:, :2], None), rest * y[:, 2:]], dim=1)
+    # the kernel expansion multiplies the rounding of its argument by the size of its coefficients
+    torch.testing.assert_close(folded.sample(noise), whole.decode(y, last), rtol=1e-7, atol=1e-7)
 
 
 def test_impossible_components_are_refused():

@@ -11,15 +11,15 @@ from kfpbench.errors import StoreError
 from kfpbench.store.atomic import write_bytes
 
 
-def test_a_link_stays_and_its_file_is_written(tmp_path: Path) -> None:
+def test_a_link_is_replaced_and_never_followed(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     target, link = tmp_path / "there" / "file", tmp_path / "link"
     target.write_bytes(b"old")
     link.symlink_to(target)
     write_bytes(link, b"new")
-    assert link.is_symlink()
-    assert target.read_bytes() == b"new"
-    assert [one.name for one in target.parent.iterdir()] == ["file"]
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"new"
+    assert target.read_bytes() == b"old"
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -27,7 +27,7 @@ def test_a_pipe_behind_a_link_is_refused(tmp_path: Path) -> None:
     pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
     link.symlink_to(pipe)
-    for path in (pipe, link):
+    for path in (pipe, link, Path("/dev/stdout"), Path("/dev/null")):
         with pytest.raises(StoreError, match="no ordinary file"):
             write_bytes(path, b"new")
     assert link.is_symlink()
