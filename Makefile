@@ -15,14 +15,13 @@ help: ## List the targets
 quickstart: $(VENV)/.installed ## Install, run suites/quickstart.yaml, print where the report is
 	$(BIN)/kfpbench run suites/quickstart.yaml
 
-test: $(VENV)/.dev ## Run the tests, but the slow ones
-	$(BIN)/python -m pytest -m "not slow"
+test: $(VENV)/.dev ## Run the tests, but the slow ones, in two processes of one thread each
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
-test-slow: $(VENV)/.dev ## Run the slow tests alone
+test-slow: $(VENV)/.dev ## Run the slow tests alone, one after the other: some of them measure times
 	$(BIN)/python -m pytest -m slow
 
-test-all: $(VENV)/.dev ## Run all tests
-	$(BIN)/python -m pytest
+test-all: test test-slow ## Run all tests
 
 lint: $(VENV)/.dev ## ruff (lint and format) and mypy
 	$(BIN)/ruff check .
