@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -37,6 +38,21 @@ def test_importing_the_package_is_light() -> None:
 def test_light_verbs_import_nothing_heavy(arguments: list[str]) -> None:
     program = f"from kfpbench.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit as end:\n"
     assert heavy_after(program + "    assert not end.code\nelse:\n    sys.exit('no exit')") == set()
+
+
+def test_running_a_finished_suite_again_imports_nothing_heavy(tmp_path: Path) -> None:
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "name: done\ndata: {name: gmm2d, train: 40, validation: 20, test: 30}\nscore: gaussian\nprocess: ve\n"
+        "samplers: [gaussian]\nmetrics: [energy_distance]\nn_samples: 20\nlatency_repeats: 1\n"
+    )
+    arguments = ["run", str(suite), "--out", str(tmp_path / "out")]
+    python("-m", "kfpbench.cli", *arguments)
+    program = f"from kfpbench.cli import main\ntry:\n    main({arguments!r})\nexcept SystemExit as end:\n"
+    program += "    assert not end.code\nelse:\n    sys.exit('no exit')"
+    assert heavy_after(program) == set()
+    suite.write_text(suite.read_text() + "# edited\n")
+    assert "torch" in heavy_after(program)  # it has to be planned again
 
 
 def test_what_every_run_begins_with_is_light() -> None:

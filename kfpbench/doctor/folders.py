@@ -18,7 +18,7 @@ _LEAST = 100
 def folders(scope: Scope) -> Iterator[Finding]:
     """The parent of run folders, the user's cache, that of results, and the folder of temporary files."""
     from kfpbench.cache.location import user_cache
-    from kfpbench.runner.execute import RUNS
+    from kfpbench.store.run_folder import RUNS
 
     yield check_folder("run folders", RUNS, needed=True, fix="Run from another folder, or name one with --out.")
     cache = "Point XDG_CACHE_HOME at a folder that you may write; without it, data are decoded at every run."

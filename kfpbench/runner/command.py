@@ -11,13 +11,14 @@ import typer
 from rich.console import Console
 
 from kfpbench.cache.summary import cache_line
-from kfpbench.runner.execute import RUNS, RunResult
+from kfpbench.runner.execute import RunResult
 from kfpbench.runner.execute import run as execute
 from kfpbench.runner.logs import logging_to
 from kfpbench.runner.progress import LiveProgress, PlainProgress
 from kfpbench.runner.run_cell import CellHook
 from kfpbench.runner.run_options import RunOptions
 from kfpbench.runner.summary import result_as_json
+from kfpbench.store.run_folder import RUNS
 
 if TYPE_CHECKING:
     from kfpbench.suite.load import Suite

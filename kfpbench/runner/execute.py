@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from kfpbench.cache.use import keeping
 from kfpbench.errors import DiskFullError, ParameterError
 from kfpbench.runner.executor_options import ExecutorOptions
-from kfpbench.runner.finished_run import CONCLUDED, finished_records
+from kfpbench.runner.finished_run import finished_records
 from kfpbench.runner.open_run import open_run
 from kfpbench.runner.run_cell import CellHook
-from kfpbench.store.records import CellRecord, utc_now
-from kfpbench.store.run_folder import RunFolder, load_run
+from kfpbench.runner.settled_run import CODE, CONCLUDED, code_state
+from kfpbench.store.records import CellRecord, exit_code_of, utc_now
+from kfpbench.store.run_folder import RUNS, RunFolder, load_run
 from kfpbench.store.run_lock import run_lock
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.load import Suite, load_suite, suite_from_mapping
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from kfpbench.claim.card import Card
     from kfpbench.runner.cell_result import Executor
 
-RUNS = Path("reports") / "runs"  # default parent of run folders
 _log = logging.getLogger(__name__)
 
 
@@ -68,7 +68,7 @@ class RunResult:
     @property
     def exit_code(self) -> int:
         """0 when every cell is ok or skipped, else 1."""
-        return 0 if all(record.status in ("ok", "skipped") for record in self.records) else 1
+        return exit_code_of(self.records)
 
 
 def run(
@@ -115,6 +115,7 @@ def run(
     with run_lock(path) if path.is_dir() or not path.exists() else nullcontext():
         done = None if force else finished_records(path, suite, cells, retry_failed)
         if done is not None:
+            _plan_is_of_this_code(RunFolder(path))
             if progress:
                 progress.begin(len(cells), len(cells))
             return _result(RunFolder(path).report_path, done, cells, None, started)
@@ -138,6 +139,13 @@ def run(
             raise
         records, report, claim = _conclude(folder, interrupted=False)
     return _result(report, records, cells, claim, started)
+
+
+def _plan_is_of_this_code(folder: RunFolder) -> None:
+    """So that the next command need not load the suite to know that nothing is left to run."""
+    manifest = folder.read_manifest()
+    if manifest.get(CODE) != (state := code_state()):
+        folder.write_manifest({**manifest, CODE: state})
 
 
 def _result(
@@ -172,7 +180,7 @@ def _conclude(folder: RunFolder, *, interrupted: bool) -> tuple[list[CellRecord]
     claim = _write_claim(folder, records)
     report = _write_report(folder, records)
     if not interrupted:
-        folder.write_manifest({**folder.read_manifest(), CONCLUDED: folder.log.digest()})
+        folder.write_manifest({**folder.read_manifest(), CONCLUDED: folder.log.digest(), CODE: code_state()})
     _log.info("%s: %d records, report %s", "interrupted" if interrupted else "finished", len(records), report)
     return records, report, claim
 

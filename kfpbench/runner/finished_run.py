@@ -7,12 +7,11 @@ from pathlib import Path
 
 from kfpbench import __version__
 from kfpbench.runner.open_run import score_files
+from kfpbench.runner.settled_run import CONCLUDED
 from kfpbench.store.records import CellRecord
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.load import Suite
-
-CONCLUDED = "concluded"  # key of the manifest: the digest of the log that table and report were made from
 
 
 def finished_records(path: Path, suite: Suite, cells: Sequence[Cell], retry_failed: bool) -> list[CellRecord] | None:

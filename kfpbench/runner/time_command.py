@@ -14,11 +14,10 @@ from kfpbench.report.html import write_report
 from kfpbench.report.speed_section import comparisons
 from kfpbench.report.speed_terminal import render_speed
 from kfpbench.report.terminal import print_line
-from kfpbench.runner.execute import RUNS
 from kfpbench.runner.time_suite import time_suite
 from kfpbench.runner.timing_record import FILE_NAME
 from kfpbench.store.json_values import dumps
-from kfpbench.store.run_folder import RunFolder
+from kfpbench.store.run_folder import RUNS, RunFolder
 from kfpbench.store.run_lock import run_lock
 from kfpbench.suite.load import load_suite
 

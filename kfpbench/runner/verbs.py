@@ -72,6 +72,11 @@ def _options(
 @sharing(_options)
 def run(suite: SuitePath, options: RunOptions) -> None:
     """Run a suite. Exit code 0: all cells ok or skipped; 1: some failed; 2: bad suite; 130: interrupted."""
+    from kfpbench.runner.settled_run import settled_run
+
+    if (settled := settled_run(suite, options)) is not None:
+        typer.echo(settled.text)
+        raise typer.Exit(settled.exit_code)
     from kfpbench.runner.command import run_suite
 
     raise typer.Exit(run_suite(suite, options))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -206,3 +207,8 @@ def _check_time(text: Any, name: str) -> None:
 
 def _wrong(name: str, got: object, allowed: str) -> StoreError:
     return StoreError(f"{name} of a cell record is not valid", got=got, allowed=allowed)
+
+
+def exit_code_of(records: Iterable[CellRecord]) -> int:
+    """Of a command that ran these cells: 0 when every one is ok or skipped, else 1."""
+    return 0 if all(record.status in ("ok", "skipped") for record in records) else 1

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from kfpbench.data.dataset import Dataset
     from kfpbench.store.eigenfunctions import FunctionGrid
 
-__all__ = ["RunFolder", "load_run", "results_frame"]
+__all__ = ["RUNS", "RunFolder", "load_run", "results_frame"]
+
+RUNS = Path("reports") / "runs"  # default parent of run folders
 
 
 class RunFolder:
