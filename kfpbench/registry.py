@@ -104,13 +104,6 @@ def _entry_points(group: str) -> list[metadata.EntryPoint]:
     return [point for point in _all_entry_points() if point.group == group]
 
 
-@functools.cache
-def _origin(distribution: metadata.Distribution) -> str:
-    """Name and version, which are parsed out of a file at each access."""
-    described = distribution.metadata
-    return f"{described['Name']} {described['Version']}"
-
-
 def available(kind: str) -> dict[str, Entry]:
     """All components of a kind by name, sorted; nothing is imported. Raises PluginError for an unknown kind."""
     if kind not in KINDS:
@@ -122,8 +115,11 @@ def available(kind: str) -> dict[str, Entry]:
         )
     if kind not in _installed:
         entries: dict[str, Entry] = {}
+        origins: dict[int, str] = {}  # by distribution: its name and version are parsed out of a file at each access
         for point in _entry_points(f"kfpbench.{kind}"):
-            origin = _origin(point.dist) if point.dist else "unknown distribution"
+            origin = origins.get(id(point.dist), "unknown distribution")
+            if point.dist and id(point.dist) not in origins:
+                origin = origins[id(point.dist)] = f"{point.dist.name} {point.dist.version}"
             known = entries.get(point.name)
             if known is not None and known.target != point.value:
                 both = f"{known.target} and {point.value}", f"{known.origin} and {origin}"

@@ -14,7 +14,7 @@ from kfpbench.report.numbers import format_seconds
 from kfpbench.suite.cell_name import axes_text, cell_name, compact
 
 _VERSION_KEYS = ("kfpbench_version", "kfpbench", "version")
-_ELSEWHERE = frozenset({"suite", "command", "schema_version", "started", "finished", "seeds", "concluded"})
+_ELSEWHERE = frozenset({"suite", "command", "schema_version", "started", "finished", "seeds", "concluded", "code"})
 
 
 @dataclass(frozen=True)

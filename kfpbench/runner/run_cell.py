@@ -99,9 +99,7 @@ def _work(cell: Cell, materials: Materials, folder: RunFolder, outcome: Outcome)
         else:
             run_spectrum_cell(cell, materials, outcome)
     if outcome.samples is not None:
-        files = folder.save_samples(
-            cell.id, outcome.samples, materials.dataset(cell.spec), reference=outcome.reference, title=cell.label
-        )
+        files = folder.save_samples(cell.id, outcome.samples, materials.dataset(cell.spec), title=cell.label)
     if outcome.nearest is not None:
         files |= folder.save_nearest(cell.id, outcome.nearest)
     if outcome.functions is not None:

@@ -16,14 +16,13 @@ _TEMPORARY = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; when the block ends without an error it takes the place of
-    ``path``.
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; when the block ends without an error it takes the place of ``path``.
 
-    After an error the temporary file is removed and ``path`` is as it was. Two writers do not share a
-    temporary file. A link is replaced and never followed: a stranger's run folder may hold one to any file. Raises
-    DiskFullError where there is no room, StoreError where ``path`` is, or leads to, a device, a pipe or a folder, whose
-    place a file must not take, and where its folder is not there.
+    Not ``durable``: without waiting for the disk. After an error the temporary file is removed and ``path`` is as it
+    was. Two writers do not share a temporary file. A link is replaced and never followed: a stranger's run folder may
+    hold one to any file. Raises DiskFullError where there is no room, StoreError where ``path`` is, or leads to, a
+    device, a pipe or a folder, whose place a file must not take, and where its folder is not there.
     """
     if (path.exists() and not path.is_file()) or path.absolute().is_relative_to("/dev"):
         raise StoreError("this is no ordinary file, and is not replaced", got=str(path), remedy="Name a file.")
@@ -33,11 +32,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         with full_disk_named(path):
             yield temporary
-            _make_durable(temporary)
+            if durable:
+                _make_durable(temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)  # there only when something went wrong
-    fsync_folder(path.parent)
+    if durable:
+        fsync_folder(path.parent)
 
 
 def _make_durable(temporary: Path) -> None:
@@ -84,6 +85,15 @@ def is_leftover(name: str) -> bool:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` atomically."""
     with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_remakeable(path: Path, content: bytes) -> None:
+    """Write ``content`` atomically, but do not wait for the disk: for what can be made again, such as a picture.
+
+    A killed process leaves the old file or the new one; after a power cut it may be empty.
+    """
+    with atomic_path(path, durable=False) as temporary:
         temporary.write_bytes(content)
 
 

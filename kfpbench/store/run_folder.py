@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from kfpbench.errors import StoreError
-from kfpbench.store.atomic import is_leftover, remove_leftovers, write_bytes
+from kfpbench.store.atomic import is_leftover, remove_leftovers, write_bytes, write_remakeable
 from kfpbench.store.cell_log import CellLog, latest
 from kfpbench.store.json_values import dumps, loads
 from kfpbench.store.records import SCHEMA_VERSION, CellRecord, check_schema_version
@@ -162,7 +162,6 @@ class RunFolder:
         samples: NDArray[np.float32],
         dataset: Dataset,
         *,
-        reference: NDArray[np.float32] | None = None,
         title: str = "",
         grid: bool = True,
         max_images: int = 64,
@@ -170,10 +169,9 @@ class RunFolder:
         """Write ``samples`` (n, d) as npz and a picture of them as png; returns their paths relative to the
         folder.
 
-        The keys are ``samples`` and ``grid``; data that cannot be pictured (one coordinate) have no grid.
-        ``reference`` (m, d) is drawn under points; default: the data set's test rows. See
-        `samples.write_samples` for what is kept. Raises ShapeError when the rows are not those of the data
-        set.
+        The keys are ``samples`` and ``grid``; data that cannot be pictured (one coordinate) have no grid. See
+        `samples.write_samples` for what is kept, and `sample_grid.sample_picture`. Raises ShapeError when the rows are
+        not those of the data set.
         """
         from kfpbench.store.sample_grid import sample_picture
         from kfpbench.store.samples import file_stem, write_samples
@@ -182,12 +180,10 @@ class RunFolder:
         target = self.samples_path / f"{file_stem(cell_id)}.npz"
         write_samples(target, samples, dataset)
         files = {"samples": target.relative_to(self.path).as_posix()}
-        picture = (
-            sample_picture(samples, dataset, reference=reference, title=title, max_images=max_images) if grid else None
-        )
+        picture = sample_picture(samples, dataset, title=title, max_images=max_images) if grid else None
         if picture is not None:
             target = target.with_suffix(".png")
-            write_bytes(target, picture)
+            write_remakeable(target, picture)
             files["grid"] = target.relative_to(self.path).as_posix()
         return files
 
@@ -197,7 +193,7 @@ class RunFolder:
 
         self.samples_path.mkdir(exist_ok=True)
         target = self.samples_path / f"{file_stem(cell_id)}.nearest.png"
-        write_bytes(target, picture)
+        write_remakeable(target, picture)
         return {"nearest": target.relative_to(self.path).as_posix()}
 
     def save_eigenfunctions(self, cell_id: str, grid: FunctionGrid) -> dict[str, str]:

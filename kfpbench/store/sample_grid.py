@@ -40,12 +40,11 @@ def sample_picture(
     samples: NDArray[np.float32],
     dataset: Dataset,
     *,
-    reference: NDArray[np.float32] | None = None,
     title: str = "",
     max_images: int = 64,
 ) -> bytes | None:
-    """The samples (n, d) as a PNG file; None when they cannot be pictured (no row, or points with one
-    coordinate).
+    """The samples (n, d) as a PNG file, points over the data set's test rows; None when they cannot be pictured (no
+    row, or points with one coordinate).
 
     Raises ShapeError when the rows are not those of the data set.
     """
@@ -55,9 +54,7 @@ def sample_picture(
     if dataset.image_shape is not None:
         picture = image_grid(samples[:max_images].reshape(-1, *dataset.image_shape))
     elif dataset.dimension >= 2:
-        under = dataset.test if reference is None else reference
-        check_rows(under, dataset, "reference rows")
-        picture = _few_colours(scatter(samples, under, title=title))
+        picture = _few_colours(scatter(samples, dataset.test, title=title))
     else:
         return None
     buffer = io.BytesIO()
