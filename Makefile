@@ -58,6 +58,7 @@ asv-compare: $(VENV)/.dev ## Run them on BASE and HEAD by turns; fails where HEA
 
 asv-publish: $(VENV)/.dev ## Build the site of all stored results, .asv/html; look at it with `.venv/bin/asv preview`
 	$(BIN)/asv publish
+	$(BIN)/python suites/asv_tools/local_scripts.py .asv/html
 
 speed: $(VENV)/.dev ## Print what the eigensolvers cost: against a peer, at large N, and with growing N (half an hour)
 	for part in peers large krylov scaling; do $(BIN)/python suites/asv/spectral_ratios.py $$part || exit 1; done

@@ -24,12 +24,12 @@ from asv.benchmarks import Benchmarks
 from asv.config import Config
 from asv.machine import Machine
 from asv.results import iter_results_for_machine_and_hash
-from scipy.stats import mannwhitneyu
 
-SIGNIFICANT = 0.002  # of the Mann-Whitney test, as in asv's own comparison
 # Differences below these are rounding: a few pages, and errors that no one can tell from zero.
 LEAST = {"bytes": 8 * 2**20, "seconds": 0.0}
 LEAST_OTHER = 1e-6
+CONFIDENCE = 0.9  # of the interval of a ratio, where there are rounds enough (5) for it
+MOST_PASSES = 3  # measurements of a suspect, each of all rounds
 
 
 @dataclass(frozen=True)
@@ -47,62 +47,109 @@ class Result:
 
 @dataclass(frozen=True)
 class Row:
-    """One benchmark with its parameters, on both commits."""
+    """One benchmark with its parameters: what both commits got in each round, ``base`` and ``head`` of one length."""
 
     name: str
     unit: str
-    base: Result
-    head: Result
+    base: tuple[Result, ...]
+    head: tuple[Result, ...]
 
     @property
-    def ratio(self) -> float:
-        """Of the values, head to base; NaN where one is missing, inf where something came from nothing."""
-        if not (self.base.known and self.head.known):
-            return math.nan
-        base, head = float(self.base.value or 0.0), float(self.head.value or 0.0)
-        if base <= 0.0:
-            return 1.0 if head <= 0.0 else math.inf
-        return head / base
+    def ratios(self) -> list[float]:
+        """Of each round in which both commits have a number: the shortest times, or the values, head to base.
+
+        The shortest, since load from elsewhere makes times longer and never shorter; inf where something came from
+        nothing.
+        """
+        rounds = zip(self.base, self.head, strict=True)
+        both = [(_least(base), _least(head)) for base, head in rounds if base.known and head.known]
+        return [head / base if base > 0.0 else (1.0 if head <= 0.0 else math.inf) for base, head in both]
+
+    @property
+    def values(self) -> tuple[Result, Result]:
+        """Each commit's median over the rounds, or how it got none."""
+        return _median(self.base), _median(self.head)
+
+    @property
+    def factor(self) -> tuple[float, float, float]:
+        """The ratio and its interval: ``location`` of the rounds' ratios."""
+        return location(self.ratios)
+
+
+def _least(result: Result) -> float:
+    assert result.value is not None
+    return min(result.samples, default=result.value)
+
+
+def _median(results: Sequence[Result]) -> Result:
+    known = [result.value for result in results if result.value is not None and not math.isnan(result.value)]
+    if known:
+        return Result(statistics.median(known))
+    return Result(None) if any(result.value is None for result in results) else Result(math.nan)
+
+
+def location(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """The median ratio of the rounds, with its distribution-free interval of at least ``CONFIDENCE``.
+
+    The interval is between two order statistics, found by the sign test: of 8 rounds from the second to the seventh
+    ratio (93 %), of 12 from the third to the tenth (96 %), so that one or two rounds that met load do not matter. Fewer
+    than 5 rounds cannot reach the confidence: from the least to the greatest (4 rounds: 87.5 %). NaN without rounds.
+    Source: Hollander, Wolfe and Chicken, Nonparametric Statistical Methods (3rd edition), section 3.6.
+    """
+    if not ratios:
+        return math.nan, math.nan, math.nan
+    ordered, count = sorted(ratios), len(ratios)
+    outside, tail = 0, 1.0  # rounds left out at each end; the number of ways in which so few signs differ from the rest
+    while 2.0 * (tail + math.comb(count, outside + 1)) <= (1.0 - CONFIDENCE) * 2**count:
+        outside += 1
+        tail += math.comb(count, outside)
+    return _middle(ordered), ordered[outside], ordered[-1 - outside]
+
+
+def _middle(ordered: Sequence[float]) -> float:
+    """The median; of two in the middle, their geometric mean, so that exchanging the commits inverts it."""
+    low, high = ordered[(len(ordered) - 1) // 2], ordered[len(ordered) // 2]
+    return low if low == high else math.sqrt(low * high)
 
 
 def verdict(row: Row, factor: float) -> str:
     """One of worse, better, same, broken (runs on base alone), new (on head alone), failed, skipped (on both).
 
-    Worse: above the factor, and by more than rounding. Times besides: the shortest of each commit's times too, since
-    load from elsewhere makes times longer and never shorter, and significant by the Mann-Whitney test.
+    Worse: by the ratio over the rounds above the factor, by its interval above 1, and by more than rounding.
     """
-    base, head = row.base, row.head
+    base, head = row.values
     if base.known and not head.known:
         return "broken"
     if head.known and not base.known:
         return "new"
     if not head.known:
         return "failed" if head.value is None else "skipped"
-    if _worse(base, head, row.unit, factor):
-        return "worse"
-    return "better" if _worse(head, base, row.unit, factor) else "same"
-
-
-def _worse(base: Result, head: Result, unit: str, factor: float) -> bool:
     assert base.value is not None
     assert head.value is not None
-    if head.value <= factor * base.value or head.value - base.value <= LEAST.get(unit, LEAST_OTHER):
+    if abs(head.value - base.value) <= LEAST.get(row.unit, LEAST_OTHER):
+        return "same"
+    ratio, low, high = row.factor
+    if ratio > factor and low > 1.0:
+        return "worse"
+    return "better" if ratio < 1.0 / factor and high < 1.0 else "same"
+
+
+def suspect(row: Row, factor: float, measured: int) -> bool:
+    """Whether it is to be measured again, after ``measured`` passes of all rounds.
+
+    After the first: when the ratio is above the factor's square root, since few rounds may hide half of a change. After
+    more of them: when it is above the factor and its interval still holds 1.
+    """
+    base, head = row.values
+    if not (base.known and head.known) or measured >= MOST_PASSES:
         return False
-    if not (base.samples and head.samples):
-        return True
-    if min(head.samples) <= factor * min(base.samples):
-        return False
-    return bool(mannwhitneyu(head.samples, base.samples, alternative="greater").pvalue < SIGNIFICANT)
+    ratio, low, _ = row.factor
+    return ratio > math.sqrt(factor) if measured == 1 else ratio > factor and low <= 1.0
 
 
 def pooled(first: Row, second: Row) -> Row:
-    """Both measurements of one benchmark as one: all times, and their median; what has no times, as measured last."""
-
-    def together(one: Result, other: Result) -> Result:
-        samples = one.samples + other.samples
-        return Result(statistics.median(samples), samples) if one.samples and other.samples else other
-
-    return Row(first.name, first.unit, together(first.base, second.base), together(first.head, second.head))
+    """All rounds of both measurements of one benchmark."""
+    return Row(first.name, first.unit, first.base + second.base, first.head + second.head)
 
 
 # ---- running
@@ -124,23 +171,34 @@ def refuse(why: str) -> None:
     raise SystemExit(2)
 
 
-def measure(commits: Sequence[str], bench: Sequence[str], environment: str, rounds: int) -> None:
-    """Run benchmarks on commits, ``rounds`` times by turns, their order reversed each time; asv stores the results.
+def measure(base: str, head: str, bench: Sequence[str], environment: str, rounds: int) -> list[Row]:
+    """Run benchmarks on both commits ``rounds`` times by turns, their order reversed each time.
 
-    asv exits with 2 where a benchmark failed, which is looked at afterwards; anything else is the end.
+    asv stores a commit's results anew in each round, and they are read after it. asv exits with 2 where a benchmark
+    failed, which is looked at afterwards; anything else is the end. asv looks for benchmarks in the first commit of a
+    round: those found on HEAD are compared.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-        file.write("\n".join(commits))
-        file.flush()
-        command = [sys.executable, "-m", "asv", "run", f"HASHFILE:{file.name}", "--environment", environment]
-        command += ["--interleave-rounds", "--record-samples", "--attribute", f"rounds={rounds}", "--no-pull"]
-        command += [word for pattern in bench for word in ("--bench", pattern)]
-        if subprocess.run(command).returncode not in (0, 2):
-            refuse("asv could not run the benchmarks")
+    rows: dict[str, Row] = {}
+    for turn in range(rounds):
+        print(f"\nRound {turn + 1} of {rounds}", flush=True)
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write("\n".join([base, head] if turn % 2 else [head, base]))
+            file.flush()
+            command = [sys.executable, "-m", "asv", "run", f"HASHFILE:{file.name}", "--environment", environment]
+            command += ["--record-samples", "--no-pull"]
+            command += [word for pattern in bench for word in ("--bench", pattern)]
+            if subprocess.run(command).returncode not in (0, 2):
+                refuse("asv could not run the benchmarks")
+        for row in read_rows(base, head, bench, environment):
+            if not turn:
+                rows[row.name] = row
+            elif row.name in rows:
+                rows[row.name] = pooled(rows[row.name], row)
+    return list(rows.values())
 
 
 def read_rows(base: str, head: str, bench: Sequence[str], environment: str) -> list[Row]:
-    """The stored results of both commits on this machine, for the benchmarks that the patterns choose."""
+    """The stored results of both commits on this machine, as of one round, for benchmarks that the patterns choose."""
     conf = Config.load()
     benchmarks = Benchmarks.load(conf, regex=list(bench))
     machine = Machine.load(interactive=False).machine
@@ -148,7 +206,7 @@ def read_rows(base: str, head: str, bench: Sequence[str], environment: str) -> l
     units = {name: str(benchmark["unit"]) for name, benchmark in benchmarks.items()}
     missing = Result(None)
     return [
-        Row(name, units[name.partition("(")[0]], found[0].get(name, missing), found[1].get(name, missing))
+        Row(name, units[name.partition("(")[0]], (found[0].get(name, missing),), (found[1].get(name, missing),))
         for name in sorted(found[0].keys() | found[1].keys())
     ]
 
@@ -174,13 +232,14 @@ def _stored(
 
 
 def table(rows: Sequence[tuple[str, Row]]) -> str:
-    """One line for each row: verdict, base, head, ratio, name."""
+    """One line for each row: verdict, base, head, ratio with its interval, rounds, name."""
     lines = []
     for word, row in rows:
-        values = [_shown(result, row.unit) for result in (row.base, row.head)]
-        ratio = "" if math.isnan(row.ratio) else f"{row.ratio:.2f}"
-        lines.append(f"{word:8} {values[0]:>12} {values[1]:>12} {ratio:>7}  {row.name}")
-    return "\n".join([f"{'':8} {'base':>12} {'head':>12} {'ratio':>7}", *lines])
+        values = [_shown(result, row.unit) for result in row.values]
+        ratio, low, high = row.factor
+        shown = "" if math.isnan(ratio) else f"{ratio:.2f} [{low:.2f}, {high:.2f}]"
+        lines.append(f"{word:8} {values[0]:>12} {values[1]:>12} {shown:>20} {len(row.ratios):>6}  {row.name}")
+    return "\n".join([f"{'':8} {'base':>12} {'head':>12} {'ratio':>20} {'rounds':>6}", *lines])
 
 
 def _shown(result: Result, unit: str) -> str:
@@ -194,7 +253,7 @@ def _shown(result: Result, unit: str) -> str:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Measure, look, measure the suspects again, and say which are worse by all their times together."""
+    """Measure, look, measure the suspects again, and say which are worse by all their rounds together."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("base")
     parser.add_argument("head")
@@ -205,6 +264,8 @@ def main(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     if not given.factor > 1.0:
         refuse(f"the factor must be above 1; got {given.factor:g}")
+    if given.rounds < 2:
+        refuse(f"the rounds must be 2 or more; got {given.rounds}")
     if not Path("asv.conf.json").is_file():
         refuse("run it where asv.conf.json is")
     base, head = commit(given.base), commit(given.head)
@@ -212,19 +273,18 @@ def main(words: Sequence[str] | None = None) -> int:
         refuse(f"{given.base} and {given.head} are the same commit, {head[:8]}: there is nothing to compare")
     subprocess.run([sys.executable, "-m", "asv", "machine", "--yes"], check=True)
     bench = given.bench or ["."]
-    measure([head, base], bench, given.environment, given.rounds)  # asv looks for benchmarks in the first
-    rows = read_rows(base, head, bench, given.environment)
+    rows = measure(base, head, bench, given.environment, given.rounds)
     if not rows:
         refuse("no benchmark has that name")
-    judged = [(verdict(row, given.factor), row) for row in rows]
-    suspects = [row.name for word, row in judged if word == "worse"]
-    if suspects:
-        print(f"\n{len(suspects)} look worse; these are measured again:", flush=True)
+    for measured in itertools.count(1):
+        suspects = [row.name for row in rows if suspect(row, given.factor, measured)]
+        if not suspects:
+            break
+        print(f"\n{len(suspects)} may be worse; these are measured again:", flush=True)
         exact = [f"^{re.escape(name)}$" for name in suspects]
-        measure([head, base], exact, given.environment, given.rounds)
-        again = {row.name: row for row in read_rows(base, head, exact, given.environment)}
+        again = {row.name: row for row in measure(base, head, exact, given.environment, given.rounds)}
         rows = [pooled(row, again[row.name]) if row.name in again else row for row in rows]
-        judged = [(verdict(row, given.factor), row) for row in rows]
+    judged = [(verdict(row, given.factor), row) for row in rows]
     bad = [pair for pair in judged if pair[0] in ("worse", "broken")]
     counts = {word: sum(pair[0] == word for pair in judged) for word in dict.fromkeys(pair[0] for pair in judged)}
     print("\n" + table(judged))

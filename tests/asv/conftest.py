@@ -34,10 +34,20 @@ def benchmarks() -> Callable[[str], ModuleType]:
 def compare() -> ModuleType:
     """The command that compares two commits."""
     pytest.importorskip("asv", reason="asv is not installed: pip install kfpbench[dev]")
-    spec = importlib.util.spec_from_file_location("asv_compare", ROOT / "suites" / "asv_tools" / "compare.py")
+    return _tool("compare")
+
+
+@pytest.fixture(scope="session")
+def local_scripts() -> ModuleType:
+    """The command that makes the site independent of the network."""
+    return _tool("local_scripts")
+
+
+def _tool(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"asv_{name}", ROOT / "suites" / "asv_tools" / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["asv_compare"] = module
+    sys.modules[f"asv_{name}"] = module
     spec.loader.exec_module(module)
     return module

@@ -55,6 +55,15 @@ def test_setups_and_timed_parts_run(benchmarks, kind, name, method):
     assert getattr(run, method)(*SMALL[kind]) is None
 
 
+@pytest.mark.parametrize("kind", MODULES)
+def test_what_a_module_imports_is_no_benchmark(benchmarks, kind):
+    """asv takes every public class with a method of the form `time_x` for one, imported ones too."""
+    module = benchmarks(MODULES[kind])
+    found = [name for name, value in vars(module).items() if isinstance(value, type) and methods(value)]
+    prefix = f"{benchmarks('components').PREFIX[kind]}_"
+    assert [name for name in found if not name.startswith(("_", prefix))] == []
+
+
 def test_setup_is_done_once(benchmarks):
     run = benchmarks("kernels").kernel_rbf()
     run.setup(60, 2)

@@ -15,48 +15,104 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def timed(compare, samples):
-    return compare.Result(sorted(samples)[len(samples) // 2], tuple(samples))
+def noisy(draw, scale=1.0, bursts=0.0, count=5):
+    """One round's times: at least ``scale``, some of them (those that meet load) several times as long."""
+    samples = [scale * (1.0 + 0.1 * draw.random()) * (3.0 if draw.random() < bursts else 1.0) for _ in range(count)]
+    return sorted(samples)[count // 2], tuple(samples)
 
 
-def noisy(seed, scale=1.0, bursts=0.0, count=20):
-    """Times that are at least ``scale``, some of them (those that meet load) several times as long."""
+def measured(compare, seed, head=1.0, rounds=4, bursts=(0.0, 0.0), loads=None):
+    """``rounds`` of two commits; ``loads``: by how much each round is slower, in both, or a pair for base and head."""
     draw = random.Random(seed)
-    return [scale * (1.0 + 0.1 * draw.random()) * (3.0 if draw.random() < bursts else 1.0) for _ in range(count)]
+    results = []
+    for load in loads or [1.0] * rounds:
+        one, other = load if isinstance(load, tuple) else (load, load)
+        results.append(
+            (compare.Result(*noisy(draw, one, bursts[0])), compare.Result(*noisy(draw, head * other, bursts[1])))
+        )
+    return compare.Row("bench", "seconds", *(tuple(each) for each in zip(*results, strict=True)))
 
 
 def row(compare, base, head, unit="seconds"):
-    return compare.Row("bench", unit, base, head)
+    return compare.Row("bench", unit, (base,), (head,))
 
 
 def test_twice_as_slow_is_worse_and_its_inverse_better(compare):
-    fast, slow = timed(compare, noisy(0)), timed(compare, noisy(1, scale=2.0))
-    assert compare.verdict(row(compare, fast, slow), 1.5) == "worse"
-    assert compare.verdict(row(compare, slow, fast), 1.5) == "better"
-    assert compare.verdict(row(compare, fast, slow), 2.5) == "same"
+    slow, fast = measured(compare, 0, head=2.0), measured(compare, 1, head=0.5)
+    assert compare.verdict(slow, 1.5) == "worse"
+    assert compare.verdict(fast, 1.5) == "better"
+    assert compare.verdict(slow, 2.5) == "same"
+    assert compare.suspect(slow, 1.5, 1)
+    assert not compare.suspect(fast, 1.5, 1)
+
+
+def test_load_that_changes_from_round_to_round_hides_nothing_and_plants_nothing(compare):
+    """Over all times together, the first half's of the one are as long as the second half's of the other."""
+    loads = [1.0, 4.0, 2.0, 1.0, 8.0, 1.0, 3.0, 1.0]
+    assert compare.verdict(measured(compare, 2, head=2.0, loads=loads), 1.5) == "worse"
+    assert compare.verdict(measured(compare, 3, loads=loads), 1.5) == "same"
 
 
 def test_load_during_most_of_one_commits_times_is_not_worse(compare):
-    """The median is three times as long, the shortest time is not."""
-    quiet, loaded = timed(compare, noisy(0)), timed(compare, noisy(1, bursts=0.8))
-    assert loaded.value > 2.5 * quiet.value
-    assert compare.verdict(row(compare, quiet, loaded), 1.5) == "same"
+    """The medians are three times as long, the shortest times are not."""
+    loaded = measured(compare, 4, rounds=8, bursts=(0.0, 0.6))
+    assert loaded.values[1].value > 2.0 * loaded.values[0].value
+    assert compare.verdict(loaded, 1.5) == "same"
+
+
+@pytest.mark.parametrize(("rounds", "bad"), [(8, 1), (12, 2)])
+def test_some_rounds_under_load_change_no_verdict(compare, rounds, bad):
+    for load in ((1.0, 5.0), (5.0, 1.0)):  # on HEAD alone, and on BASE alone
+        loads = [load] * bad + [1.0] * (rounds - bad)
+        assert compare.verdict(measured(compare, 5, loads=loads), 1.5) == "same"
+        assert compare.verdict(measured(compare, 6, head=2.0, loads=loads), 1.5) == "worse"
 
 
 def test_a_second_measurement_clears_what_load_made_look_worse(compare):
-    """Both of the first measurement's times were taken under load on one commit; the second finds it as fast."""
-    first = row(compare, timed(compare, noisy(0)), timed(compare, noisy(1, scale=2.5)))
-    second = row(compare, timed(compare, noisy(2)), timed(compare, noisy(3)))
-    assert compare.verdict(first, 1.5) == "worse"
-    both = compare.pooled(first, second)
-    assert len(both.head.samples) == 40
+    first = measured(compare, 7, loads=[(1.0, 2.5)] * 3 + [1.0])
+    assert compare.suspect(first, 1.5, 1)
+    both = compare.pooled(first, measured(compare, 8))
+    assert len(both.ratios) == 8
     assert compare.verdict(both, 1.5) == "same"
-    slow = row(compare, timed(compare, noisy(4)), timed(compare, noisy(5, scale=2.5)))
-    assert compare.verdict(compare.pooled(first, slow), 1.5) == "worse"
 
 
-def test_too_few_times_are_not_significant(compare):
-    assert compare.verdict(row(compare, timed(compare, [1.0, 1.1]), timed(compare, [2.0, 2.1])), 1.5) == "same"
+def test_rounds_that_disagree_are_not_evidence(compare):
+    """The ratio is above the factor, but its interval holds 1."""
+    unclear = measured(compare, 9, loads=[(1.0, 4.0), (1.0, 4.0), (1.0, 4.0), (2.0, 1.0)])
+    assert unclear.factor[0] > 1.5
+    assert compare.verdict(unclear, 1.5) == "same"
+    assert [compare.suspect(unclear, 1.5, measured) for measured in (1, 2, 3)] == [True, True, False]
+    clear = measured(compare, 9, head=2.0)
+    assert [compare.suspect(clear, 1.5, passes) for passes in (1, 2)] == [True, False]
+
+
+def test_equal_commits_pass_and_doubled_ones_fail_under_heavy_noise(compare):
+    """Rounds whose ratios have a factor of e^0.25 as standard deviation: of 200 each, none equal fails at 8 rounds.
+
+    The median's own deviation is below 0.25 sqrt(pi / 2 / 8) = 0.111; log 1.5 is 3.7 of it, one in 8,000, and
+    log 2 - log 1.5 is 2.6, one in 210: of 200, more than 6 with a probability of 2e-4.
+    """
+    draw = random.Random(10)
+
+    def one(head):
+        rounds = [(1.0, head * math.exp(draw.gauss(0.0, 0.25))) for _ in range(8)]
+        base, other = (tuple(compare.Result(each, (each,)) for each in times) for times in zip(*rounds, strict=True))
+        return compare.verdict(compare.Row("bench", "seconds", base, other), 1.5)
+
+    assert sum(one(1.0) == "worse" for _ in range(200)) == 0
+    assert sum(one(2.0) == "worse" for _ in range(200)) >= 194
+
+
+@pytest.mark.parametrize(
+    ("count", "outside"), [(1, 0), (2, 0), (4, 0), (5, 0), (7, 0), (8, 1), (11, 2), (12, 2), (20, 5)]
+)
+def test_the_interval_is_the_sign_tests(compare, count, outside):
+    """The tabulated critical values of the sign test, two-sided 10 %."""
+    ratios = [math.exp(math.sin(7.0 * index)) for index in range(count)]
+    middle, low, high = compare.location(ratios)
+    assert (low, high) == (sorted(ratios)[outside], sorted(ratios)[-1 - outside])
+    inverse = compare.location([1.0 / ratio for ratio in ratios])
+    assert inverse == pytest.approx((1.0 / middle, 1.0 / high, 1.0 / low))
 
 
 def test_bytes_and_errors_are_compared_by_value(compare):
@@ -91,6 +147,7 @@ def test_failures_and_skips(compare):
         (["HEAD", "HEAD"], "the same commit"),
         (["no-such-branch", "HEAD"], "git knows no commit"),
         (["HEAD~1", "HEAD", "--factor", "1"], "above 1"),
+        (["HEAD~1", "HEAD", "--rounds", "1"], "2 or more"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(compare, capsys, monkeypatch, words, message):
