@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,14 +52,15 @@ def sample_picture(
     check_rows(samples, dataset)
     if len(samples) == 0:
         return None
+    buffer = io.BytesIO()
     if dataset.image_shape is not None:
         picture = image_grid(samples[:max_images].reshape(-1, *dataset.image_shape))
+        picture.save(buffer, format="PNG", optimize=True)
     elif dataset.dimension >= 2:
         picture = _few_colours(scatter(samples, dataset.test, title=title))
+        picture.save(buffer, format="PNG", compress_type=zlib.Z_RLE)  # a quarter of the time, and 15 % more bytes
     else:
         return None
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=dataset.image_shape is not None)
     return buffer.getvalue()
 
 
@@ -162,11 +164,11 @@ def scatter(
     from PIL import Image, ImageDraw
 
     dimension = samples.shape[1]
-    samples, reference = samples[:, :2], reference[:, :2]
-    frame = Frame.around(reference if len(reference) else samples)
-    shown = reference[frame.contains(reference)][:MAX_POINTS].astype(np.float64)
+    samples = samples[:, :2]
+    ground = reference[:, :2] if len(reference) else samples[:0]
+    frame, shown = _framed(np.ascontiguousarray(ground, np.float64).tobytes()) if len(ground) else _unframed(samples)
     labels = f"samples ({len(samples)})", f"reference ({len(reference)})"
-    canvas = _backdrop(frame, labels, shown.tobytes(), radius).copy()
+    canvas = _backdrop(frame, labels, shown, radius).copy()
     draw = ImageDraw.Draw(canvas)
     inside = frame.contains(samples)
     draw.text((MARGIN_LEFT, 14), _fitting(draw, title), fill=AXIS_COLOUR, font=_font(15), anchor="lm")
@@ -178,6 +180,19 @@ def scatter(
     pixels = np.array(canvas)
     _dots(pixels, frame.pixels(samples[inside][:MAX_POINTS]), SAMPLE_COLOUR, radius)
     return Image.fromarray(pixels)
+
+
+@functools.lru_cache(maxsize=4)  # the cells of a data set share it
+def _framed(reference: bytes) -> tuple[Frame, bytes]:
+    """The frame around a reference, the bytes of its rows (m, 2) as float64, and of those rows in it that are drawn."""
+    rows = np.frombuffer(reference).reshape(-1, 2)
+    frame = Frame.around(rows)
+    return frame, rows[frame.contains(rows)][:MAX_POINTS].tobytes()
+
+
+def _unframed(samples: NDArray[np.floating]) -> tuple[Frame, bytes]:
+    """Without a reference: the frame around the samples, and no row."""
+    return Frame.around(samples), b""
 
 
 @functools.lru_cache(maxsize=4)  # the cells of a data set share it; 1.2 MB each
