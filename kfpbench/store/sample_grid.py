@@ -164,9 +164,11 @@ def scatter(
     from PIL import Image, ImageDraw
 
     dimension = samples.shape[1]
-    samples = samples[:, :2]
-    ground = reference[:, :2] if len(reference) else samples[:0]
-    frame, shown = _framed(np.ascontiguousarray(ground, np.float64).tobytes()) if len(ground) else _unframed(samples)
+    samples, reference = samples[:, :2], reference[:, :2]
+    if len(reference):
+        frame, shown = _framed(np.ascontiguousarray(reference, np.float64).tobytes())
+    else:
+        frame, shown = Frame.around(samples), b""
     labels = f"samples ({len(samples)})", f"reference ({len(reference)})"
     canvas = _backdrop(frame, labels, shown, radius).copy()
     draw = ImageDraw.Draw(canvas)
@@ -188,11 +190,6 @@ def _framed(reference: bytes) -> tuple[Frame, bytes]:
     rows = np.frombuffer(reference).reshape(-1, 2)
     frame = Frame.around(rows)
     return frame, rows[frame.contains(rows)][:MAX_POINTS].tobytes()
-
-
-def _unframed(samples: NDArray[np.floating]) -> tuple[Frame, bytes]:
-    """Without a reference: the frame around the samples, and no row."""
-    return Frame.around(samples), b""
 
 
 @functools.lru_cache(maxsize=4)  # the cells of a data set share it; 1.2 MB each

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from optuna.trial import TrialState
 
 from kfpbench.study.command import existing, open_all
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.results import rows_of
-from kfpbench.study.trials import RETRY_OF, tally
+from kfpbench.study.trials import OUTCOME, RETRY_OF, WORKER, tally
 
 SUITES = Path(__file__).parents[2] / "suites"
 
@@ -36,7 +37,7 @@ def run_with_a_kill(suite: Path, out: Path, trials: int, overrides: tuple[str, .
     workers = [start(suite, out, overrides, storage) for _ in range(3)]
     try:
         victim = workers[0]
-        wait_for(lambda: _has_running(study, victim.pid) and _finished(study) >= trials // 3, workers)
+        wait_for(lambda: _finished(study) >= trials // 3 and _stopped_in_a_trial(study, victim.pid), workers)
         os.kill(victim.pid, signal.SIGKILL)
         assert victim.wait(timeout=10) == -signal.SIGKILL
         assert [worker.wait(timeout=500) for worker in workers[1:]] == [0, 0]
@@ -51,11 +52,21 @@ def _finished(study) -> int:
     return tally(study.get_trials(deepcopy=False)).finished
 
 
-def _has_running(study, pid: int) -> bool:
-    from optuna.trial import TrialState
+def _stopped_in_a_trial(study, pid: int) -> bool:
+    """Stop the worker while it runs a trial, and look again: what is read of one that runs on may be over by then."""
+    if not _in_a_trial(study, pid):
+        return False
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.1)  # what it had sent to the storage arrives
+    if _in_a_trial(study, pid):
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
 
+
+def _in_a_trial(study, pid: int) -> bool:
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    return any(f"-{pid}-" in trial.user_attrs.get("worker", "") for trial in running)
+    return any(f"-{pid}-" in trial.user_attrs.get(WORKER, "") and OUTCOME not in trial.user_attrs for trial in running)
 
 
 def wait_for(condition: Callable[[], bool], workers: list[subprocess.Popen[bytes]]) -> None:
