@@ -57,9 +57,9 @@ class PeakMemory:
             torch.cuda.synchronize(self._device)
             torch.cuda.reset_peak_memory_stats(self._device)
             self._baseline = torch.cuda.memory_allocated(self._device)
-        elif _reset_resident_peak():
+        elif (resident := _reset_resident_peak()) is not None:
             self._source = "VmHWM"
-            self._baseline = _status_bytes("VmRSS")
+            self._baseline = resident
         else:
             lifetime = _lifetime_peak()
             if lifetime is not None:
@@ -89,7 +89,7 @@ class PeakMemory:
             torch.cuda.synchronize(self._device)
             self._peak = max(self._peak, torch.cuda.max_memory_allocated(self._device))
         elif self._source == "VmHWM":
-            self._peak = max(self._peak, _status_bytes("VmHWM"))
+            self._peak = max(self._peak, *_status_bytes("VmHWM"))
         elif self._source == "ru_maxrss":
             self._peak = max(self._peak, _lifetime_peak() or 0)
 
@@ -99,22 +99,24 @@ def _collect() -> None:
         open_one._read()
 
 
-def _status_bytes(name: str) -> int:
-    """A field of /proc/self/status that is given in kB (which are 1,024 bytes there)."""
-    for line in _STATUS.read_text().splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"{_STATUS} has no {name}")
+def _status_bytes(*names: str) -> list[int]:
+    """Fields of /proc/self/status that are given in kB (which are 1,024 bytes there)."""
+    fields = dict(line.partition(":")[::2] for line in _STATUS.read_text().splitlines())
+    missing = [name for name in names if name not in fields]
+    if missing:
+        raise OSError(f"{_STATUS} has no {' or '.join(missing)}")
+    return [int(fields[name].split()[0]) * 1024 for name in names]
 
 
-def _reset_resident_peak() -> bool:
-    """Set VmHWM back to VmRSS; False where the kernel or a sandbox does not let us."""
+def _reset_resident_peak() -> int | None:
+    """Set VmHWM back to VmRSS and return that; None where the kernel or a sandbox does not let us."""
     try:
         _CLEAR_REFS.write_text(_RESET_PEAK)
-        # Some sandboxes accept the write and ignore it, or hide the counters.
-        return _status_bytes("VmHWM") - _status_bytes("VmRSS") < 16 * 2**20
+        peak, resident = _status_bytes("VmHWM", "VmRSS")
     except (OSError, ValueError):
-        return False
+        return None
+    # Some sandboxes accept the write and ignore it, or hide the counters.
+    return resident if peak - resident < 16 * 2**20 else None
 
 
 def _lifetime_peak() -> int | None:

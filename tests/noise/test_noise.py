@@ -57,6 +57,21 @@ def test_philox_known_answers(counter, key, expected):
     assert words(counter, key) == list(expected)
 
 
+@pytest.mark.parametrize("size", [20, 5000], ids=["by NumPy", "by torch"])
+def test_the_noise_is_philox_of_the_counter(size):
+    """Whoever computes the rounds, for few words and for many."""
+    drawn = stream(seed=2**40 + 3, start=7, stop=7 + size, number=1).uniform_integers(5, 2**31)
+    expected = [words((0, 5, 7 + i, 1), (3, 2**8))[0] >> 1 for i in range(size)]
+    assert drawn.tolist() == expected
+
+
+def test_philox_of_arrays_is_that_of_tensors():
+    counter = [torch.tensor([word, 2**32 - 1, 0], dtype=torch.int64) for word in range(4)]
+    of_arrays = philox4x32(tuple(part.numpy() for part in counter), (1, 2))
+    of_tensors = philox4x32(tuple(counter), (1, 2))
+    assert all(torch.equal(torch.from_numpy(a), b) for a, b in zip(of_arrays, of_tensors, strict=True))
+
+
 def test_philox_is_elementwise():
     generator = torch.Generator().manual_seed(0)
     counter = tuple(torch.randint(0, 2**32, (7, 3), generator=generator) for _ in range(4))
