@@ -117,9 +117,9 @@ def train(
     options = load_training(file, overrides or ())
     folder = out if out is not None else Path("reports/runs") / options.name
     if export is not None:
-        export_checkpoint(options, file, folder, export)
+        export_checkpoint(options, file, overrides or (), folder, export)
         return
-    raise typer.Exit(train_network(options, file, folder, minutes, device))
+    raise typer.Exit(train_network(options, file, overrides or (), folder, minutes, device))
 
 
 app.command()(figures)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,15 +16,20 @@ from kfpbench.training.session import export, train
 from kfpbench.training.stop import StopSignals
 
 
-def train_network(options: AnyOptions, file: Path, folder: Path, minutes: float | None, device: str) -> int:
-    """Train and say what came of it. Returns the exit code: 0, or 128 plus the number of the signal that stopped it."""
+def train_network(
+    options: AnyOptions, file: Path, overrides: Sequence[str], folder: Path, minutes: float | None, device: str
+) -> int:
+    """Train and say what came of it. Returns the exit code: 0, or 128 plus the number of the signal that stopped it.
+
+    ``file`` and ``overrides`` are what ``options`` were read from: the model card states the command.
+    """
     console = Console()
     show = (LiveTraining if console.is_terminal else PlainTraining)(console)
     with StopSignals() as stop, show as progress:
         result = train(
             options,
             folder,
-            command=_command(file),
+            command=stated_command(file, overrides),
             device=choose_device(device),
             seconds=math.inf if minutes is None else 60.0 * minutes,
             stopped=stop.requested,
@@ -41,16 +48,20 @@ def train_network(options: AnyOptions, file: Path, folder: Path, minutes: float 
     return 0 if stop.received is None or result.complete else 128 + stop.received
 
 
-def export_checkpoint(options: AnyOptions, file: Path, folder: Path, path: Path) -> None:
+def export_checkpoint(options: AnyOptions, file: Path, overrides: Sequence[str], folder: Path, path: Path) -> None:
     """Write the checkpoint of the folder's state and its card, and say where they are."""
-    checkpoint, card = export(options, folder, path, command=_command(file))
+    checkpoint, card = export(options, folder, path, command=stated_command(file, overrides))
     _say(Console(), f"checkpoint: {checkpoint} ({checkpoint.stat().st_size / 2**20:.1f} MiB)\nmodel card: {card}")
 
 
-def _command(file: Path) -> str:
+def stated_command(file: Path, overrides: Sequence[str]) -> str:
     """The command as a record may show it: a path from elsewhere is shortened to its name."""
     inside = not file.is_absolute() and ".." not in file.parts
-    return f"kfpbench train {file.as_posix() if inside else file.name}"
+    words = ["kfpbench", "train", file.as_posix() if inside else file.name]
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        words += ["--set", key + equals + (Path(value).name if Path(value).is_absolute() else value)]
+    return shlex.join(words)
 
 
 def _say(console: Console, text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from kfpbench.cli import main
 from kfpbench.networks.checkpoint import load_checkpoint
 from kfpbench.training.batches import Batch, Batches
+from kfpbench.training.command import stated_command
 from kfpbench.training.load import load_training
 from kfpbench.training.stop import StopSignals
 
@@ -85,6 +87,26 @@ def test_a_run_in_parts(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     record = load_checkpoint(folder / "checkpoint.safetensors").record
     assert (record.training.images, record.training.command) == (96, "kfpbench train tiny.yaml")
     assert str(Path.cwd()) not in record.model_dump_json()
+
+
+def test_the_card_states_the_command_with_its_overrides(call: Call) -> None:
+    assert call("tiny.yaml", "--set", "images=32", "--set", "learning_rate=1.0e-4", "--out", "run")[0] == 0
+    record = load_checkpoint(Path("run/checkpoint.safetensors")).record
+    assert record.training.command == "kfpbench train tiny.yaml --set images=32 --set learning_rate=1.0e-4"
+
+
+def test_a_stated_command_has_no_path_of_this_machine_and_is_quoted_for_a_shell() -> None:
+    home = Path.cwd()
+    stated = stated_command(home / "tiny.yaml", ["data.data_dir=" + str(home / "my data"), "network.channels=[8, 16]"])
+    assert str(home) not in stated
+    assert shlex.split(stated)[1:] == [
+        "train",
+        "tiny.yaml",
+        "--set",
+        "data.data_dir=my data",
+        "--set",
+        "network.channels=[8, 16]",
+    ]
 
 
 def test_control_c_saves_and_a_second_one_ends_at_once(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
