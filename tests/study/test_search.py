@@ -7,15 +7,18 @@ import itertools
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from kfpbench.statistics.hypervolume import hypervolume
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.command import Opened, existing, work_on
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.report import render_study
-from kfpbench.study.results import Row, front_of, rows_of
+from kfpbench.study.results import Row, frame_of_rows, front_of, rows_of
 from kfpbench.study.trials import tally
 
+DIGITS = Path(__file__).parents[2] / "suites" / "study_digits.yaml"
 GRID = "study.space={samplers.x.a: [0.0, 0.5, 1.0], samplers.x.b: {low: 0.0, high: 1.0, step: 0.5}}"
 KINDS = (
     "study.space={samplers.x.kind: [plain, broken, other], samplers.x.a: {low: 0.0, high: 1.0}, "
@@ -146,3 +149,37 @@ def test_a_trial_beyond_the_budget_of_its_cell_is_kept_with_its_reason(
     _, again = studied(planted, *command)  # it counts: the study is complete and nothing is run again
     assert again == rows
     assert RunFolder(opened.folder).log.read().records == records
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_tpe_is_no_worse_than_random_search_on_the_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The study of suites/study_digits.yaml by both samplers with five seeds: forty trials each, Frechet distance and
+    evaluations of the score, neither of which depends on the machine's load. The volumes are shares of one box: its
+    reference point is the worst of all ten fronts, a tenth of their range further.
+    """
+    fronts: dict[str, list[list[Row]]] = {"tpe": [], "random": []}
+    for name, found in fronts.items():
+        for seed in range(5):
+            # the memory of the process depends on what ran in it before, and no objective is a latency
+            fixed = ("study.constraints=[]", "latency_repeats=1", f"study.sampler.name={name}", f"study.seed={seed}")
+            options = StudyOptions(tmp_path / f"{name}{seed}", overrides=fixed)
+            assert work_on(DIGITS, options) == 0
+            opened = existing(DIGITS, options)
+            assert [one.metric for one in opened.definition.objectives] == ["frechet", "nfe"]
+            assert tally(opened.study.get_trials(deepcopy=False)).finished == 40
+            found.append(front_of(opened.study, opened.definition))
+    objectives = opened.definition.objectives
+    frame = frame_of_rows([row for found in fronts.values() for front in found for row in front], objectives)
+    volumes = {
+        name: [
+            hypervolume(frame.costs(np.array([row.values for row in front])).tolist(), [1.0, 1.0]) for front in found
+        ]
+        for name, found in fronts.items()
+    }
+    medians = {name: float(np.median(found)) for name, found in volumes.items()}
+    with capsys.disabled():
+        for name, found in volumes.items():
+            print(f"\n{name}: hypervolumes {[round(one, 4) for one in found]}, median {medians[name]:.4f}")
+        print(f"ratio {medians['tpe'] / medians['random']:.4f}")
+    assert medians["tpe"] >= 0.98 * medians["random"]
