@@ -45,8 +45,10 @@ class Planted:
         kind: str = "plain",
         extra: float = 0.0,
         sleep: float = 0.0,
+        gib: float = 0.0,
     ) -> None:
         self.point = {"a": a, "b": b, "c": c, "d": d, "kind": kind, "extra": extra, "sleep": sleep}
+        self.gib = gib
 
     def fit(self, problem):
         time.sleep(self.point["sleep"])
@@ -57,7 +59,7 @@ class Planted:
         return Fitted(self.point)
 
     def working_memory(self, size):
-        return 0
+        return int(self.gib * 2**30)
 
 
 @register("metrics", "zdt1")

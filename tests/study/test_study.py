@@ -172,6 +172,7 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_tpe_beats_random_search_where_the_front_is_known(planted: Path) -> None:
     volumes: dict[str, list[float]] = {"tpe": [], "random": []}
     for name, found in volumes.items():

@@ -114,11 +114,13 @@ def test_a_killed_worker_on_postgresql(planted: Path, tmp_path: Path, postgres: 
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_forty_trials_on_digits_on_a_journal(tmp_path: Path) -> None:
     check_whole(run_with_a_kill(SUITES / "study_digits.yaml", tmp_path / "out", 40), 40)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_forty_trials_on_digits_on_postgresql(tmp_path: Path, postgres: str) -> None:
     suite = SUITES / "study_digits.yaml"
     check_whole(run_with_a_kill(suite, tmp_path / "out", 40, ("study.heartbeat=2",), postgres), 40)
