@@ -43,7 +43,7 @@ ROUNDS ?= 4
 asv asv-compare: export OMP_NUM_THREADS ?= 1
 
 asv: $(VENV)/.dev ## Run the asv benchmarks on this commit, or on COMMITS=..., and keep the results
-	$(BIN)/asv machine --yes
+	@$(BIN)/asv machine --yes > /dev/null # prints questions, and answers them itself
 ifdef COMMITS
 	$(BIN)/asv run "$(COMMITS)" --environment $(ASV_ENV) --bench "$(BENCH)" --show-stderr
 else

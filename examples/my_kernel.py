@@ -1,6 +1,7 @@
 """A kernel of your own in one file: the rational quadratic kernel, written from its formula.
 
 Run it: kfpbench run examples/my_kernel.yaml --allow-plugins
+Tune it: kfpbench study run examples/my_kernel_study.yaml --allow-plugins
 """
 
 from __future__ import annotations

@@ -111,14 +111,20 @@ def study_faults(document: dict[str, Any], model: SuiteModel, places: Places) ->
         problem = fault.problem
         return [problem.error(places.where(problem.path, at_key=problem.at_key))]
     problems = [*_metric_problems(definition), *_stage_problems(definition), *_size_problems(definition)]
+    named = {str(Problem((), "", one).error(None).got): one for one in definition.space.parameters}  # as errors show it
     found: dict[str, SuiteError] = {}
     for path, values in definition.space.extremes():
         _, errors = definition._plan(values, repeats=1)  # one of many equal ones
-        where = places.where(("study", "space", path), at_key=True)
         for error in errors:
-            allowed = None if error.allowed is None else str(error.allowed)
-            what = f"{error.what} (where {path} = {values[path]})"
-            found.setdefault(error.what, Problem((), what, error.got, allowed, error.remedy).error(where))
+            allowed, remedy = None if error.allowed is None else str(error.allowed), error.remedy
+            at, what = named.get(str(error.got), path), f"{error.what} (where {path} = {values[path]})"
+            if at != path:  # another path of the space is at fault, and not the value that was tried first
+                if not at.startswith(f"{path}."):
+                    what = error.what
+                elif remedy is None:
+                    remedy = f"Where not all choices of {path} have it, say by `when` which do."
+            where = places.where(("study", "space", at), at_key=True)
+            found.setdefault(error.what, Problem((), what, error.got, allowed, remedy).error(where))
     return [one.error(places.where(one.path, at_key=one.at_key)) for one in problems] + list(found.values())
 
 

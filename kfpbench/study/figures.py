@@ -81,7 +81,7 @@ def importance_figure(found: Mapping[str, Mapping[str, float]], paths: Sequence[
             "showgrid": False,
             "zeroline": False,
         },
-        "legend": {"orientation": "h", "y": 1.06, "x": 0},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         "showlegend": True,
     }
     return {"data": traces, "layout": layout}
@@ -123,7 +123,7 @@ def _scatter(
     layout = {
         "xaxis": {"title": {"text": plotly_text(title)}, **({} if x is None else _scale(shown, objectives[x], x))},
         "yaxis": {"title": {"text": plotly_text(objectives[y].metric)}, **_scale(shown, objectives[y], y)},
-        "legend": {"orientation": "h", "y": 1.08, "x": 0},
+        "legend": {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0},
         "showlegend": True,
         "hovermode": "closest",
     }

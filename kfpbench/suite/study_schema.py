@@ -231,8 +231,9 @@ def _condition_problems(space: Mapping[str, Any], path: Path) -> list[Problem]:
                 problems.append(Problem(where, what, got=parent, at_key=True))
             for one in values if choices is not None else ():
                 if not any(matches(one, choice) for choice in choices):
-                    shown = ", ".join(str(_name_of(choice)) for choice in choices)
-                    problems.append(Problem(where, f"{parent} never has this value", got=one, allowed=shown))
+                    names = [str(_name_of(choice)) for choice in choices]
+                    what, remedy = f"{parent} never has this value", closest(one, names)
+                    problems.append(Problem(where, what, got=one, allowed=", ".join(names), remedy=remedy))
     return problems or _circle(space, path)
 
 

@@ -225,6 +225,30 @@ def test_results_are_stored_under_the_commit(clone):
 
 
 @pytest.mark.slow
+def test_a_history_of_three_commits_is_published_as_three_points(clone):
+    pytest.importorskip("asv", reason="asv is not installed: pip install kfpbench[dev]")
+    for message in ("second", "third"):
+        git(clone, "commit", "--quiet", "--allow-empty", "-m", message)
+    asv = [sys.executable, "-m", "asv"]
+    subprocess.run([*asv, "machine", "--yes"], cwd=clone, check=True)
+    chosen = ["--quick", "--bench", r"kernel_rbf\.time_gram\(1000, 2\)"]
+    subprocess.run([*asv, "run", "main~3..main", "--environment", "linked", *chosen], cwd=clone, check=True)
+    subprocess.run([*asv, "publish"], cwd=clone, check=True)
+    site = clone / ".asv" / "html"
+    (graph,) = site.glob("graphs/*/branch-main/**/kernels.kernel_rbf.time_gram.json")
+    points = json.loads(graph.read_text())
+    assert len(points) == 3
+    asked = [(place, values[0]) for place, values in points]  # the other parameters were not measured
+    assert all(seconds > 0 for _, seconds in asked)
+    shas = json.loads((site / "index.json").read_text())["revision_to_hash"]
+    named = [shas[str(place)] for place, _ in asked]
+    history = subprocess.run(
+        ["git", "rev-list", "--reverse", "main~3..main"], cwd=clone, capture_output=True, text=True, check=True
+    )
+    assert named == history.stdout.split()
+
+
+@pytest.mark.slow
 def test_a_planted_slowdown_is_found_and_nothing_between_equal_commits(clone):
     pytest.importorskip("asv", reason="asv is not installed: pip install kfpbench[dev]")
     git(clone, "commit", "--quiet", "--allow-empty", "-m", "nothing")

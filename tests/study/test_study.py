@@ -55,6 +55,35 @@ def test_a_fault_is_named_with_its_place(planted: Path, override: str, where: st
     assert where in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("kernel.factor: ", "kernel.facter: ", "kernel.facter: ", "Did you mean 'samplers.koopman.kernel.factor'?"),
+        (", when: {samplers.koopman.kernel: rational_quadratic}", "", "kernel.alpha: ", "say by `when` which do"),
+        ("operator.segments: ", "operator.segmnts: ", "operator.segmnts: ", "'samplers.koopman.operator.segments'"),
+        ("[{name: rational_quadratic}", "[{name: rational_quadratc}", "when: ", "Did you mean 'rational_quadratc'?"),
+    ],
+)
+def test_a_slip_in_a_search_over_kernels_is_named_in_its_own_line(
+    tmp_path: Path, old: str, new: str, line: str, said: str
+) -> None:
+    """Where a path does not fit, the choice that is tried first is not at fault."""
+    text = (Path(__file__).parents[2] / "examples" / "my_kernel_study.yaml").read_text()
+    text = text.replace("plugins: [my_kernel.py]\n", "").replace("kernel.a: ", "kernel.alpha: ")
+    text = text.replace("my_rational_quadratic", "rational_quadratic")
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(text)
+    assert load_suite(suite).model.study is not None
+    assert text.count(old) == 1
+    text = text.replace(old, new)
+    suite.write_text(text)
+    with pytest.raises(SuiteError) as caught:
+        load_suite(suite)
+    (number,) = (k for k, one in enumerate(text.splitlines(), start=1) if line in one)
+    assert f"suite.yaml:{number}:" in str(caught.value)
+    assert said in str(caught.value)
+
+
 def test_resume_stage_failure_export_and_report(planted: Path) -> None:
     space = "study.space.samplers.x.kind=[plain, broken]"
     first = studied(planted, space, "study.budget.trials=4")
