@@ -153,7 +153,7 @@ def test_a_trial_beyond_the_budget_of_its_cell_is_kept_with_its_reason(
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_tpe_is_no_worse_than_random_search_on_the_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tpe_reaches_what_random_search_does_on_the_digits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The study of suites/study_digits.yaml by both samplers with five seeds: forty trials each, Frechet distance and
     evaluations of the score, neither of which depends on the machine's load. The volumes are shares of one box: its
     reference point is the worst of all ten fronts, a tenth of their range further.
