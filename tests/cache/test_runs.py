@@ -183,5 +183,12 @@ def test_the_command_line_lists_verifies_and_prunes(tmp_path: Path, capsys: pyte
     assert "1 damaged and removed" in said("verify", code=1)
     assert "not a size" in said("prune", "--max-size", "much", code=2)
     assert "0 entries removed" in said("prune", "--max-size", "1GiB", "--older-than", "1d")
-    assert f"{len(listed) - 1} entries removed" in said("clear")
+    kept = sorted(Store(cache_folder()).entries(), key=lambda entry: entry.used)
+    most = sum(entry.bytes for entry in kept) - 1  # one byte too few: what was used first has to go
+    said("prune", "--max-size", f"{most}B")
+    left = {entry["entry"] for entry in json.loads(said("ls", "--json"))["entries"]}
+    assert kept[0].name not in left
+    assert kept[-1].name in left
+    assert sum(entry.bytes for entry in Store(cache_folder()).entries()) <= most
+    assert f"{len(left)} entries removed" in said("clear")
     assert "0 entries" in said("ls")

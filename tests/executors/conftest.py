@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -53,22 +54,26 @@ class Cheap:
     def run(self, out: Path, *options: str) -> None:
         assert self.start(out, *options).wait(timeout=500) == 0, (out.parent / f"{out.name}.log").read_text()
 
-    def killed_until_done(self, out: Path, kills: int, pause: Any, *options: str) -> int:
-        """Start the run and kill it with its children ``kills`` times, ``pause()`` seconds after a record or the start
-        of the process; then let it end. Returns the number of kills that came before the end.
+    def killed_until_done(self, out: Path, kills: int, moment: random.Random, after: float, *options: str) -> int:
+        """Start the run and kill it ``kills`` times, then let it end; returns the number of kills before the end.
+
+        Every other kill, the first among them, comes up to ``after`` seconds after a new record. The rest come at any
+        moment between the start of the process and its first new record, as the last process before took to it.
         """
-        killed = 0
-        for _ in range(kills):
+        killed, to_record = 0, 0.0
+        for number in range(kills):
+            before, began = log_size(out), time.monotonic()
             process = self.start(out, *options)
-            before = log_size(out)
-            deadline = time.monotonic() + 120
-            while process.poll() is None and log_size(out) == before and time.monotonic() < deadline:
-                time.sleep(0.002)
-            time.sleep(pause())
+            if number % 2:
+                time.sleep(moment.uniform(0, to_record))  # imports, plan, lock, manifest, first cell
+            else:
+                while process.poll() is None and log_size(out) == before and time.monotonic() < began + 120:
+                    time.sleep(0.002)
+                to_record = time.monotonic() - began
+                time.sleep(moment.uniform(0, after))
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
-                killed += 1
-            process.wait(timeout=60)
+            killed += process.wait(timeout=60) == -signal.SIGKILL
         self.run(out, *options)
         return killed
 

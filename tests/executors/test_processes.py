@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -175,5 +176,5 @@ def test_a_run_of_processes_that_is_killed_goes_on(tmp_path: Path, cheap: Any, s
     bench = cheap(tmp_path, 12)
     bench.run(tmp_path / "whole")
     options = ("--executor", "processes", "--workers", "2")
-    assert bench.killed_until_done(tmp_path / "killed", 1, lambda: 0.1, *options) <= 1
+    assert bench.killed_until_done(tmp_path / "killed", 1, random.Random(3), 0.05, *options) == 1
     same(tmp_path / "whole", tmp_path / "killed", 12)

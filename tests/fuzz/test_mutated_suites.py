@@ -85,7 +85,7 @@ def _imported(seeds: list[str], tmp_path_factory: pytest.TempPathFactory) -> Non
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGPROF"), reason="the time limit needs SIGPROF")
-def test_some_hundreds(seeds: list[str], tmp_path: Path) -> None:
+def test_a_hundred_and_fifty(seeds: list[str], tmp_path: Path) -> None:
     counts = check(range(FAST), seeds, tmp_path)
     assert counts["plan"] > FAST // 40  # the mutations reach beyond the parser
     assert counts["refused"] > FAST // 4

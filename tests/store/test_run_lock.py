@@ -60,6 +60,51 @@ def test_the_lock_of_a_killed_process_is_taken_over(tmp_path: Path) -> None:
     holder.communicate()
 
 
+def _run(folder: Path) -> subprocess.CompletedProcess[str]:
+    """`kfpbench run` of one cheap cell in a folder, by the command line."""
+    suite = folder.parent / "suite.yaml"
+    content = {
+        "name": "locked",
+        "data": {"name": "gmm2d", "train": 200, "validation": 50, "test": 100},
+        "score": "gaussian",
+        "process": "ve",
+        "samplers": ["gaussian"],
+        "metrics": ["energy_distance"],
+        "device": "cpu",
+        "n_samples": 20,
+        "batch_size": 20,
+        "latency_repeats": 1,
+    }
+    suite.write_text(json.dumps(content))
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    return subprocess.run(
+        [sys.executable, "-P", "-m", "kfpbench.cli", "run", str(suite), "--out", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+def test_the_command_is_refused_where_a_process_lives_and_not_where_one_died(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    holder = _holder(folder)
+    try:
+        refused = _run(folder)
+        assert refused.returncode == 2
+        assert f"process {holder.pid} on host {describe_process()['host']}" in refused.stderr
+        assert [entry.name for entry in folder.iterdir()] == [LOCK_NAME]  # nothing was run
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert (folder / LOCK_NAME).exists()
+    done = _run(folder)
+    assert done.returncode == 0, done.stderr
+    assert len((folder / "cells.jsonl").read_bytes().splitlines()) == 1
+    assert not (folder / LOCK_NAME).exists()
+
+
 def test_one_run_of_this_process_keeps_another_out(tmp_path: Path) -> None:
     with run_lock(tmp_path), pytest.raises(BusyError):
         run_lock(tmp_path).__enter__()
