@@ -173,8 +173,8 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], me
 
 
 def test_a_run_of_processes_that_is_killed_goes_on(tmp_path: Path, cheap: Any, same: Any) -> None:
-    bench = cheap(tmp_path, 12)
+    bench = cheap(tmp_path, 30)
     bench.run(tmp_path / "whole")
     options = ("--executor", "processes", "--workers", "2")
     assert bench.killed_until_done(tmp_path / "killed", 1, random.Random(3), 0.05, *options) == 1
-    same(tmp_path / "whole", tmp_path / "killed", 12)
+    same(tmp_path / "whole", tmp_path / "killed", 30)
