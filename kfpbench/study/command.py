@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +21,7 @@ from kfpbench.study.claims import Claims, claims_of
 from kfpbench.study.definition import Definition
 from kfpbench.study.folder import STUDIES, open_folder, stage_path
 from kfpbench.study.options import StudyOptions
+from kfpbench.study.space import Space
 from kfpbench.study.storage import Place, open_storage
 from kfpbench.study.trials import Tally, reason_of, tally, what_of
 from kfpbench.study.worker import SIBLINGS, Notice, open_study, work
@@ -27,6 +31,7 @@ from kfpbench.suite.load import Suite, load_suite
 if TYPE_CHECKING:
     from optuna import Study
 
+_POLL = 0.2  # seconds between two looks at the workers
 STORAGE_VARIABLE = "KFPBENCH_STUDY_STORAGE"  # a URL may hold a password, which a command line shows to everybody
 
 
@@ -90,22 +95,31 @@ def run_study(file: Path, options: StudyOptions, workers: int) -> int:
 def work_on(file: Path, options: StudyOptions) -> int:
     """Join a study, or begin it, with one worker: this process. Returns 0, or 130 after an interrupt."""
     console = Console()
+    if SIBLINGS in os.environ:
+        threading.Thread(target=_end_with_the_command, daemon=True).start()
     opened = open_all(file, options, create=True)
+    space = opened.definition.space
+
+    def say(notice: Notice) -> None:
+        _say(console, _line(notice, space))
+
     try:
-        work(opened.definition, opened.study, opened.claims, opened.folder, say=lambda one: _say(console, _line(one)))
+        work(opened.definition, opened.study, opened.claims, opened.folder, say=say)
     except KeyboardInterrupt:
         return 130
     return 0
 
 
 def _work_in_processes(file: Path, options: StudyOptions, workers: int, console: Console) -> int:
-    """Start workers as processes of their own and wait for them; one that dies is named, its trial is the others'."""
+    """Start workers as processes of their own and wait for them; one that dies is named, its trial is the others'.
+
+    They hold the other end of a pipe: when this process ends, however it ends, they end too.
+    """
     environment = dict(os.environ)
     # that many processes with all threads each would slow each other down
     threads = str(max(1, (os.cpu_count() or 1) // workers))
     environment.setdefault("OMP_NUM_THREADS", threads)
-    if workers > 1:
-        environment[SIBLINGS] = str(workers)
+    environment[SIBLINGS] = str(workers)
     if options.storage is not None:
         environment[STORAGE_VARIABLE] = options.storage
     command = [sys.executable, "-P", "-m", "kfpbench.cli", "study", "worker", str(file)]
@@ -113,17 +127,30 @@ def _work_in_processes(file: Path, options: StudyOptions, workers: int, console:
     command += [] if options.name is None else ["--name", options.name]
     command += [part for text in options.overrides for part in ("--set", text)]
     command += ["--allow-plugins"] if options.allow_plugins else []
-    running = [subprocess.Popen(command, env=environment) for _ in range(workers)]
+    running = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(workers)]
+    codes: dict[int, int] = {}
     try:
-        codes = [process.wait() for process in running]
+        while len(codes) < workers:
+            for process in running:
+                if process.pid in codes or process.poll() is None:
+                    continue
+                codes[process.pid] = code = process.returncode
+                if code < 0:
+                    left = workers - len(codes)
+                    what = f"worker {process.pid} was ended by {signal.Signals(-code).name}"
+                    _say(console, f"{what}; its trial is begun anew by the {left} left" if left else what)
+            time.sleep(_POLL)
     except KeyboardInterrupt:  # the workers have had the same signal
         for process in running:
             process.wait()
         return 130
-    died = sum(code < 0 for code in codes)
-    if died:
-        _say(console, f"{died} of {workers} workers died")
-    return 130 if 130 in codes else max(0, *codes)
+    return 130 if 130 in codes.values() else max(0, *codes.values())
+
+
+def _end_with_the_command() -> None:
+    """Interrupt this process when its input ends: the command that started it is then gone."""
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 def _finish(opened: Opened) -> None:
@@ -143,16 +170,17 @@ def existing(file: Path, options: StudyOptions) -> Opened:
     return opened
 
 
-def _line(notice: Notice) -> str:
+def _line(notice: Notice, space: Space) -> str:
     """One finished trial: how many there are now, what became of it, its numbers and its configuration."""
     trial = notice.trial
+    values = space.values_of(trial.params)
     wanted = "" if notice.wanted is None else f"/{notice.wanted}"
-    values = ", ".join(f"{value:.4g}" for value in trial.values or ())
+    numbers = ", ".join(f"{value:.4g}" for value in trial.values or ())
     seconds = trial.duration.total_seconds() if trial.duration is not None else 0.0
     parts = [f"[{notice.tally.finished}{wanted}] {what_of(trial)} {seconds:.1f} s  trial {trial.number}"]
-    parts += [values] if values else []
+    parts += [numbers] if numbers else []
     parts += [reason_of(trial)] if reason_of(trial) else []
-    parts += [", ".join(f"{path.rpartition('.')[2]}={compact(value)}" for path, value in trial.params.items())]
+    parts += [", ".join(f"{path.rpartition('.')[2]}={compact(value)}" for path, value in values.items())]
     return "".join(one if one.isprintable() else "?" for one in "  ".join(parts))
 
 

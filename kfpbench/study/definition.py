@@ -90,14 +90,22 @@ class Definition:
 
     def digest(self) -> str:
         """Of all that makes trials comparable. Sampler, budget and stages may change while a study goes on."""
-        content = {
+        return _digest(self._comparable())
+
+    def digests(self) -> dict[str, str]:
+        """The same part by part, by the keys of the suite: ``metrics``, ``study.space``, ..."""
+        content = self._comparable()
+        parts = {**content.pop("document"), **{f"study.{name}": one for name, one in content.items()}}
+        return {name: _digest(one) for name, one in parts.items()}
+
+    def _comparable(self) -> dict[str, Any]:
+        return {
             "document": {key: value for key, value in self.document.items() if key not in _NO_RESULT_DEPENDS_ON},
             "target": [self.field, self.label],
             "space": {path: one.model_dump(mode="json") for path, one in self.space.parameters.items()},
             "objectives": [[one.metric, one.direction] for one in self.objectives],
             "constraints": [one.name for one in self.constraints],
         }
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def study_faults(document: dict[str, Any], model: SuiteModel, places: Places) -> list[SuiteError]:
@@ -126,6 +134,10 @@ def study_faults(document: dict[str, Any], model: SuiteModel, places: Places) ->
             where = places.where(("study", "space", at), at_key=True)
             found.setdefault(error.what, Problem((), what, error.got, allowed, remedy).error(where))
     return [one.error(places.where(one.path, at_key=one.at_key)) for one in problems] + list(found.values())
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 class _Fault(SuiteError):

@@ -115,6 +115,7 @@ def _scatter(
                     "marker": {"color": colour, "symbol": symbol, "size": 11 if key == "front" else 8},
                     "hovertext": [_hover(row, objectives) for row in chosen],
                     "hovertemplate": "%{hovertext}<extra></extra>",
+                    **(_bars(chosen, x, y) if key == "front" else {}),
                 }
             )
     if x is not None:
@@ -128,6 +129,27 @@ def _scatter(
         "hovermode": "closest",
     }
     return {"data": traces, "layout": layout}
+
+
+def _bars(rows: Sequence[Row], x: int | None, y: int) -> dict[str, Any]:
+    """The trials' own intervals in both objectives; none where no trial has one of some length."""
+    found = {}
+    for name, k in (("error_x", x), ("error_y", y)):
+        if k is None:
+            continue
+        above = [0.0 if row.high is None else max(0.0, row.high[k] - _value(row, k)) for row in rows]
+        below = [0.0 if row.low is None else max(0.0, _value(row, k) - row.low[k]) for row in rows]
+        if any(above) or any(below):
+            found[name] = {
+                "type": "data",
+                "symmetric": False,
+                "array": above,
+                "arrayminus": below,
+                "thickness": 1,
+                "width": 3,
+                "color": COLOURS[1],
+            }
+    return found
 
 
 def _line(front: Sequence[Row], objectives: Sequence[Objective], x: int, y: int) -> list[dict[str, Any]]:

@@ -81,6 +81,7 @@ class Reading:
     low: list[float]
     high: list[float]
     excess: dict[str, float]
+    under_load: bool = False  # whether a time among the objectives was taken while other programs had the machine
 
     @property
     def feasible(self) -> bool:
@@ -94,7 +95,8 @@ class Reading:
     @classmethod
     def from_plain(cls, content: Mapping[str, Any]) -> Reading:
         """What ``as_plain`` gave."""
-        return cls(**{key: content[key] for key in ("values", "low", "high", "excess")})
+        known = {key: content[key] for key in ("values", "low", "high", "excess")}
+        return cls(**known, under_load=content.get("under_load", False))
 
 
 def read(records: Sequence[CellRecord], objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> Reading:
@@ -103,16 +105,17 @@ def read(records: Sequence[CellRecord], objectives: Sequence[Objective], constra
     A metric without an interval has one of no length. Raises NumericalError for a metric that a cell has not, or that
     is not finite.
     """
-    values, low, high = [], [], []
+    values, low, high, under_load = [], [], [], False
     for objective in objectives:
         entries = [_entry(record, objective.metric) for record in records]
+        under_load |= any("load" in (entry.get("details") or {}) for entry in entries)
         values.append(_mean([entry["value"] for entry in entries]))
         low.append(_mean([_end(entry, "ci_low") for entry in entries]))
         high.append(_mean([_end(entry, "ci_high") for entry in entries]))
     excess = {
         one.name: one.excess(_mean([_entry(record, one.metric)["value"] for record in records])) for one in constraints
     }
-    return Reading(values, low, high, excess)
+    return Reading(values, low, high, excess, under_load)
 
 
 def clearly_dominated(mine: Reading, others: Sequence[Reading], objectives: Sequence[Objective]) -> bool:

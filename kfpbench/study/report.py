@@ -9,6 +9,7 @@ from typing import Any
 
 import kfpbench.report.html as run_report
 from kfpbench.report.embed import packed, plotly_source, script_json
+from kfpbench.report.load_notes import MARK
 from kfpbench.report.numbers import format_seconds
 from kfpbench.report.provenance import provenance, suite_text
 from kfpbench.store.atomic import write_bytes
@@ -16,8 +17,8 @@ from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.command import Opened
 from kfpbench.study.figures import front_figures, history_figure, importance_figure, slice_panels
 from kfpbench.study.folder import REPORT
-from kfpbench.study.results import Row, best_rows, front_of, importances, rows_of, stage_counts
-from kfpbench.study.views import number_text, short_names
+from kfpbench.study.results import LEAST_RESULTS, Row, best_rows, front_of, importances, rows_of, stage_counts
+from kfpbench.study.views import is_disturbed, number_text, short_names
 from kfpbench.suite.cell_name import compact
 
 _HERE = Path(__file__).parent
@@ -70,7 +71,7 @@ def render_study(opened: Opened) -> str:
     names = short_names(ordered)
     return environment.get_template("study.html.j2").render(
         head=_head(opened, rows, front, manifest),
-        notes=_notes(opened),
+        notes=_notes(opened, rows),
         objectives=[
             f"{one.metric} ({'lower' if one.sign > 0 else 'higher'} is better)" for one in definition.objectives
         ],
@@ -79,6 +80,7 @@ def render_study(opened: Opened) -> str:
         best=_best_lines(opened),
         pairs=pairs,
         history=None if history is None else {"key": "history", "caption": _history_caption(opened)},
+        least_results=LEAST_RESULTS,
         importance={"key": "importance-bars", "rows": _importance_rows(found, ordered)} if found else None,
         slices=drawn,
         stages=_stage_text(opened, rows),
@@ -116,15 +118,23 @@ def _head(opened: Opened, rows: Sequence[Row], front: Sequence[Row], manifest: M
     }
 
 
-def _notes(opened: Opened) -> list[str]:
+def _notes(opened: Opened, rows: Sequence[Row]) -> list[str]:
     """What bears on every number."""
+    notes = []
+    disturbed = [str(row.number) for row in rows if any(is_disturbed(row, one) for one in opened.definition.objectives)]
+    if disturbed:
+        notes.append(
+            f"The times of {len(disturbed)} of {len(rows)} trials were taken while other programs, or other workers of "
+            f"this study, had much of the machine, and may be too long: trials {', '.join(disturbed)}. `nfe` is an "
+            "objective that no load changes; `kfpbench time` measures an exported front again."
+        )
     data = opened.definition.document.get("data")
     if opened.definition.field == "samplers" and isinstance(data, dict) and data.get("reference", "test") == "test":
-        return [
+        notes.append(
             "Tuned against the test split: these numbers are no fair estimate, and there is no untouched split left. "
             "Use data.reference: validation."
-        ]
-    return []
+        )
+    return notes
 
 
 def _best_lines(opened: Opened) -> list[str]:
@@ -151,8 +161,12 @@ def _stage_text(opened: Opened, rows: Sequence[Row]) -> str:
 
 def _table_row(row: Row, paths: Sequence[str], opened: Opened) -> dict[str, Any]:
     values = [
-        {"text": number_text(row, k), "sort": "" if row.values is None else repr(row.values[k])}
-        for k in range(len(opened.definition.objectives))
+        {
+            "text": number_text(row, k),
+            "sort": "" if row.values is None else repr(row.values[k]),
+            "mark": MARK if is_disturbed(row, one) else "",
+        }
+        for k, one in enumerate(opened.definition.objectives)
     ]
     params = []
     for path in paths:
@@ -169,7 +183,10 @@ def _importance_rows(found: Mapping[str, Mapping[str, float]], paths: Sequence[s
 
 def _pair_caption(figure: Mapping[str, Any]) -> str:
     layout = figure["layout"]
-    return f"{layout['yaxis']['title']['text']} against {layout['xaxis']['title']['text']}."
+    bars = any("error_y" in trace for trace in figure["data"])
+    return f"{layout['yaxis']['title']['text']} against {layout['xaxis']['title']['text']}." + (
+        " Bars: 95 % intervals of the trials on the front." if bars else ""
+    )
 
 
 def _history_caption(opened: Opened) -> str:

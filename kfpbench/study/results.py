@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
+LEAST_RESULTS = 20  # for importances: the best tenth, whose values PED-ANOVA looks at, is then two trials or more
+
+
 @dataclass(frozen=True)
 class Row:
     """One trial that counts. ``values`` are its objectives in their order, with intervals ``low`` and ``high``; those
@@ -38,6 +41,7 @@ class Row:
     excess: dict[str, float]
     seconds: float
     worker: str
+    under_load: bool  # whether other programs had much of the machine while an objective that is a time was taken
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -68,6 +72,7 @@ def rows_of(study: Study, definition: Definition) -> list[Row]:
                 dict(trial.constraints),
                 trial.duration.total_seconds() if trial.duration is not None else math.nan,
                 trial.user_attrs.get("worker", ""),
+                bool(reading.get("under_load", False)),
             )
         )
     return rows
@@ -138,7 +143,7 @@ def volume_history(rows: Sequence[Row], frame: Frame) -> list[float]:
 
 def importances(study: Study, definition: Definition) -> dict[str, dict[str, float]]:
     """By objective, the share of each parameter in what the good trials have in common (PED-ANOVA; its form for
-    conditional parameters). Empty where fewer than four trials have a full result: nothing can be told.
+    conditional parameters). Empty where fewer than 20 trials have a full result: nothing can be told.
 
     Source: Watanabe, Bansal and Hutter, IJCAI 2023; as in Optuna.
     """
@@ -146,7 +151,7 @@ def importances(study: Study, definition: Definition) -> dict[str, dict[str, flo
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    if len(complete) < 4:
+    if len(complete) < LEAST_RESULTS:
         return {}
     found = {}
     level = logging.getLogger("optuna").level

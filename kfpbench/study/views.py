@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfpbench.errors import StoreError
+from kfpbench.report.load_notes import MARK
 from kfpbench.report.numbers import format_plus_minus, format_value
 from kfpbench.store.json_values import dumps
 from kfpbench.study.command import Opened
 from kfpbench.study.definition import Definition
-from kfpbench.study.results import Row, best_rows, front_of, importances
+from kfpbench.study.objectives import Objective
+from kfpbench.study.results import LEAST_RESULTS, Row, best_rows, front_of, importances
 from kfpbench.suite.cell_name import axes_text, short_axis
 
 
@@ -44,10 +46,13 @@ def show_front(opened: Opened, as_json: bool) -> str:
 
 
 def show_importance(opened: Opened, as_json: bool) -> str:
-    """A line for each parameter, a column for each objective. Raises StoreError for fewer than four results."""
+    """A line for each parameter, a column for each objective. Raises StoreError for fewer than 20 results."""
     found = importances(opened.study, opened.definition)
     if not found:
-        raise StoreError("fewer than four trials have a result, from which no importance can be told")
+        raise StoreError(
+            f"fewer than {LEAST_RESULTS} trials have a result, from which no importance can be told",
+            remedy="Raise `study.budget.trials`, and run the study again: it goes on.",
+        )
     if as_json:
         return dumps(found, indent=2)
     return "\n".join(importance_lines(found))
@@ -78,8 +83,16 @@ def number_text(row: Row, k: int) -> str:
     return format_plus_minus(value, (row.high[k] - row.low[k]) / 2)
 
 
+def is_disturbed(row: Row, objective: Objective) -> bool:
+    """Whether the objective is a time that was taken under load."""
+    return objective.is_time and row.under_load
+
+
 def _numbers(row: Row, definition: Definition) -> str:
-    return ", ".join(f"{one.metric} {number_text(row, k)}" for k, one in enumerate(definition.objectives))
+    return ", ".join(
+        f"{one.metric} {number_text(row, k)}" + (f" ({MARK})" if is_disturbed(row, one) else "")
+        for k, one in enumerate(definition.objectives)
+    )
 
 
 def _aligned(table: list[list[Any]]) -> list[str]:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 SIBLINGS = "KFPBENCH_STUDY_SIBLINGS"  # set by a command that starts several workers on one machine
-DEFINITION = "definition"  # the study's own attribute: what makes its trials comparable
+DEFINITION, PARTS = "definition", "definition_parts"  # the study's own attributes: what makes its trials comparable
 WAIT = 1.0  # seconds between two looks at the trials of others
 
 
@@ -90,16 +90,23 @@ def open_study(definition: Definition, storage: BaseStorage, claims: Claims, *, 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)  # the dashboard shows the names
                 study.set_metric_names([one.metric for one in definition.objectives])
+            study.set_user_attr(PARTS, definition.digests())
             study.set_user_attr(DEFINITION, digest := definition.digest())
         if digest is not None and digest != definition.digest():
+            parts = _changed(study.user_attrs.get(PARTS, {}), definition.digests())
             raise StoreError(
-                "the study of that name searches something else: its suite, space, objectives or constraints differ",
+                f"the study of that name searches something else: changed is {parts or 'its suite or space'}",
                 got=definition.name,
                 remedy="Give this one another name (`study.name`, --name), or go back to the suite as it was.",
             )
         if definition.block.sampler.name == "grid" and create:
             _enqueue_grid(study, definition)
     return study
+
+
+def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> str:
+    """The parts of two definitions that are not the same; '' where the study was made before they were kept."""
+    return ", ".join(name for name in {**old, **new} if old.get(name) != new.get(name)) if old else ""
 
 
 def _enqueue_grid(study: Study, definition: Definition) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,16 +13,22 @@ import pytest
 
 from kfpbench.errors import StoreError, SuiteError
 from kfpbench.runner.execute import run
+from kfpbench.runner.run_cell import lost_record
 from kfpbench.statistics.hypervolume import hypervolume
+from kfpbench.store.records import CellRecord, utc_now
+from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.command import Opened, existing, open_all, work_on
 from kfpbench.study.export import write_suite
 from kfpbench.study.figures import front_figures
 from kfpbench.study.objectives import Objective, Reading, clearly_dominated
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.report import render_study
-from kfpbench.study.results import frame_of_rows, front_of, rows_of, volume_history
+from kfpbench.study.results import frame_of_rows, front_of, importances, rows_of, volume_history
 from kfpbench.study.storage import Place
 from kfpbench.study.trials import tally
+from kfpbench.study.views import show_front, show_importance
+from kfpbench.study.worker import work
+from kfpbench.suite.cell import Cell
 from kfpbench.suite.load import load_suite
 
 
@@ -106,7 +114,7 @@ def test_resume_stage_failure_export_and_report(planted: Path) -> None:
         f"x_t{row.number}" for row in front_of(opened.study, opened.definition)
     ]
     assert {cell.seed for cell in exported.cells} == {1000}
-    with pytest.raises(StoreError, match="searches something else"):
+    with pytest.raises(StoreError, match=r"searches something else: changed is study\.space;"):
         open_all(planted, StudyOptions(planted.parent / "out", overrides=(), allow_plugins=True), create=True)
 
 
@@ -213,3 +221,51 @@ def test_tpe_beats_random_search_where_the_front_is_known(planted: Path) -> None
             found.append(hypervolume(points, [1.1, 6.0]))
     print(f"median hypervolume: tpe {np.median(volumes['tpe']):.3f}, random {np.median(volumes['random']):.3f}")
     assert np.median(volumes["tpe"]) > np.median(volumes["random"])
+
+
+def test_a_time_taken_under_load_is_marked_wherever_it_is_shown(planted: Path) -> None:
+    """Every second trial's times are made ones that the meter found disturbed, as the records of such cells say it."""
+
+    def planted_load(number: int, cells: Sequence[Cell], folder: RunFolder) -> list[CellRecord]:
+        entries = [
+            {"metric": "f1", "value": 0.1 * number, "ci_low": None, "ci_high": None, "details": {}},
+            {
+                "metric": "seconds_per_image",
+                "value": 1.0 - 0.1 * number,
+                "ci_low": 0.9 - 0.1 * number,
+                "ci_high": 1.2 - 0.1 * number,
+                "details": {"load": "taken under load"} if number % 2 else {},
+            },
+        ]
+        (cell,) = cells
+        return [replace(lost_record(cell, "ok", "", utc_now(), 0.0), measurements=entries)]
+
+    overrides = ("study.objectives=[f1, seconds_per_image]", "study.budget.trials=4")
+    opened = open_all(planted, StudyOptions(planted.parent / "out", None, None, overrides, True), create=True)
+    work(opened.definition, opened.study, opened.claims, opened.folder, evaluate=planted_load)
+    assert [row.under_load for row in rows_of(opened.study, opened.definition)] == [False, True, False, True]
+    lines = show_front(opened, as_json=False).splitlines()[1:]
+    assert len(lines) == 4
+    assert [("seconds_per_image" in line, "(under load)" in line) for line in lines] == [
+        (True, k % 2 == 1) for k in range(4)
+    ]
+    page = render_study(opened)
+    assert "The times of 2 of 4 trials were taken while other programs" in page
+    assert "trials 1, 3." in page
+    assert page.count('<small class="note">under load</small>') == 4  # two trials in two tables
+    rows, objectives = rows_of(opened.study, opened.definition), opened.definition.objectives
+    (figure,) = front_figures(rows, front_of(opened.study, opened.definition), objectives).values()
+    (trace,) = (one for one in figure["data"] if one.get("name") == "on the front")
+    assert trace["error_y"]["array"] == pytest.approx([0.2] * 4)  # upwards: from the value to the interval's end
+    assert trace["error_y"]["arrayminus"] == pytest.approx([0.1] * 4)
+    assert "error_x" not in trace  # f1 has no interval
+
+
+def test_importances_need_two_trials_in_the_best_tenth(planted: Path) -> None:
+    opened = studied(planted, "study.budget.trials=19")
+    assert importances(opened.study, opened.definition) == {}
+    with pytest.raises(StoreError, match="fewer than 20 trials"):
+        show_importance(opened, as_json=False)
+    assert "Too few results: importances are told from 20 trials on." in render_study(opened)
+    opened = studied(planted, "study.budget.trials=20")
+    assert set(importances(opened.study, opened.definition)) == {"f1", "f2"}

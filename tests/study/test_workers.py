@@ -8,16 +8,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 
-from kfpbench.study.command import existing, open_all
+from kfpbench.study.command import Opened, existing, open_all
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.results import rows_of
 from kfpbench.study.trials import OUTCOME, RETRY_OF, WORKER, tally
+from kfpbench.study.worker import work
 
 SUITES = Path(__file__).parents[2] / "suites"
 
@@ -111,6 +113,75 @@ def test_a_killed_worker_on_postgresql(planted: Path, tmp_path: Path, postgres: 
     opened = run_with_a_kill(planted, tmp_path / "out", 12, overrides, postgres)
     check_whole(opened, 12)
     assert not (tmp_path / "out" / "study.journal").exists()
+
+
+@pytest.fixture
+def commanded(planted: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Opened, list[int]]]:
+    """`study run --workers 2` of twelve trials, its study, and its workers' processes, both in a trial."""
+    overrides = ("samplers.x.sleep=1.5",)
+    opened = open_all(planted, StudyOptions(tmp_path / "out", None, None, overrides, True), create=True)
+    command = [sys.executable, "-P", "-m", "kfpbench.cli", "study", "run", str(planted), "--out", str(tmp_path / "out")]
+    command += ["--allow-plugins", "--workers", "2", *(part for one in overrides for part in ("--set", one))]
+    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+    workers: list[int] = []
+    try:
+        wait_for(lambda: len(_running(opened.study)) == 2, [process])
+        workers += _running(opened.study)
+        yield process, opened, workers
+    finally:
+        process.kill()
+        process.wait()
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
+
+
+def _running(study) -> list[int]:
+    """The processes of the workers that run a trial."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [int(trial.user_attrs[WORKER].split("-")[-2]) for trial in running if WORKER in trial.user_attrs]
+
+
+def _is_alive(pid: int) -> bool:
+    """Neither gone nor ended and not yet waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to see processes by")
+def test_workers_end_with_the_command_that_started_them(commanded) -> None:
+    process, opened, workers = commanded
+    process.kill()
+    process.wait()
+    end = time.monotonic() + 60
+    while any(_is_alive(pid) for pid in workers):
+        assert time.monotonic() < end, "a worker goes on without its command"
+        time.sleep(0.1)
+    now = tally(opened.study.get_trials(deepcopy=False))
+    assert now.finished < 12
+    assert work_on_again(opened) == 12
+
+
+def work_on_again(opened: Opened) -> int:
+    """The finished trials after one more worker; none counts twice."""
+    work(opened.definition, opened.study, opened.claims, opened.folder)
+    now = tally(opened.study.get_trials(deepcopy=False))
+    assert (now.total, now.running, now.waiting) == (12, 0, 0)
+    return now.finished
+
+
+def test_a_worker_that_dies_is_named_at_once(commanded) -> None:
+    process, _, workers = commanded
+    os.kill(workers[0], signal.SIGKILL)
+    said, _ = process.communicate(timeout=120)
+    lines = said.splitlines()
+    (at,) = (k for k, line in enumerate(lines) if "was ended by SIGKILL" in line)
+    assert lines[at] == f"worker {workers[0]} was ended by SIGKILL; its trial is begun anew by the 1 left"
+    assert sum(line.startswith("[") for line in lines[at:]) >= 8  # it did not wait for the end
+    assert "12 of 12 trials finished: 12 ok" in said
+    assert process.returncode == 0
 
 
 @pytest.mark.slow
