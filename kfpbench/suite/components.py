@@ -24,7 +24,7 @@ from kfpbench.errors import (
     UnknownComponentError,
 )
 from kfpbench.registry import Entry, available, find
-from kfpbench.suite.problems import Path, Problem, combine, dotted, from_pydantic
+from kfpbench.suite.problems import Path, Problem, combine, dotted, from_pydantic, meant_name
 from kfpbench.suite.schema import DataKeys, LabelKey
 from kfpbench.suite.signature import Nested, Signature, read_signature
 from kfpbench.testing.shape import missing_members
@@ -172,7 +172,8 @@ def _check_component(kind: str, raw: object, path: Path, place_keys: type[BaseMo
     head: dict[str, Any] = {}
     if kind != "spectrum":
         if "name" not in raw:
-            fault = Problem(path, f"a component of {kind} needs the key 'name'", got=raw)
+            what = f"a component of {kind} needs the key 'name'"
+            fault = Problem(path, what, got=raw, remedy=meant_name(raw))
             return Checked(None, (fault,))
         if not isinstance(raw["name"], str):
             fault = Problem((*path, "name"), f"not the name of a component of {kind}", got=raw["name"])

@@ -16,7 +16,7 @@ from kfpbench.suite.dynamics import missing_dynamics
 from kfpbench.suite.grid import Axis, Setting, combinations, count, read_axes
 from kfpbench.suite.paths import PathError, label_of, set_path
 from kfpbench.suite.places import Places
-from kfpbench.suite.problems import Path, Problem, from_pydantic
+from kfpbench.suite.problems import Path, Problem, from_pydantic, meant_name
 from kfpbench.suite.schema import COMPONENT_FIELDS, DYNAMICS, LABEL_PATTERN, NESTED_KEYS, Settings, SuiteModel
 
 MAX_CELLS = 20_000
@@ -77,7 +77,8 @@ def _entries(document: dict[str, Any]) -> tuple[list[Entry], list[Problem]]:
             if label is None:
                 key = "label" if "label" in block or name == "spectrum" else "name"
                 what = "needs a label that is text" if key == "label" else "a sampler needs the key 'name'"
-                problems.append(Problem(path, what, got=block))
+                remedy = meant_name(block) if key == "name" else None
+                problems.append(Problem(path, what, got=block, remedy=remedy))
             elif not LABEL_PATTERN.fullmatch(label):
                 allowed = "letters, digits, - and _"
                 problems.append(Problem(path, "not allowed as a label", got=label, allowed=allowed))

@@ -102,6 +102,12 @@ def closest(name: object, candidates: Iterable[str], *, under: str = "") -> str 
     return f"Did you mean {match!r}?"
 
 
+def meant_name(block: Iterable[object]) -> str | None:
+    """A remedy for a component's block without ``name``: the key that was meant, or None when none is similar."""
+    matches = difflib.get_close_matches("name", [str(key) for key in block], n=1, cutoff=0.5)
+    return f"Write 'name' for {matches[0]!r}." if matches else None
+
+
 _EXPECTED = {
     "int_type": "an integer",
     "float_type": "a number",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,8 @@ def cases(kind: str, component: object, examples: tuple[Keywords, ...] | None = 
 
         contract_examples: ClassVar[tuple[dict[str, Any], ...]] = ({}, {"degree": 3})
 
-    else with none. Raises UnknownComponentError for a name that is not registered.
+    else with none, and a kernel once more with other numbers: a factor that its formula lacks does not show where it is
+    1. Raises UnknownComponentError for a name that is not registered.
     """
     if isinstance(component, str):
         return _of_class(kind, find(kind, component).load(), component, examples)
@@ -87,7 +89,9 @@ def members_check(kind: str) -> Check:
 def _of_class(kind: str, component: type, name: str, examples: tuple[Keywords, ...] | None) -> tuple[Case, ...]:
     own = getattr(component, _EXAMPLES, None) if examples is None else examples
     if own is None:
-        return (Case(kind, name, lambda: _by_defaults(component)),)
+        plain = Case(kind, name, lambda: _by_defaults(component))
+        moved = _other_numbers(component) if kind == "kernels" else {}
+        return (plain, _of_keywords(kind, component, name, moved)) if moved else (plain,)
     if not own or not all(isinstance(keywords, dict) for keywords in own):
         text = f"{_EXAMPLES} is not a tuple of dictionaries of keywords"
         return (Case(kind, name, lambda: _refuse(text, own)),)
@@ -115,6 +119,25 @@ def _by_defaults(component: type) -> Any:
             remedy=f"Give defaults, or add `{_EXAMPLES}: ClassVar[tuple[dict[str, Any], ...]] = ({{{written}}},)`.",
         )
     return component()
+
+
+def _other_numbers(component: type) -> Keywords:
+    """The floating-point defaults of a class, each moved by as much as it allows: times 1.5, else times 0.75."""
+    try:
+        parameters = inspect.signature(component).parameters.values()
+    except (TypeError, ValueError):
+        return {}
+    moved: Keywords = {}
+    for parameter in parameters:
+        if not isinstance(parameter.default, float) or parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+            continue
+        for share in (1.5, 0.75):
+            value = share * (parameter.default or 1.0)
+            with suppress(Exception):  # a stranger's constructor may refuse a number in any way: it is not tried then
+                component(**{**moved, parameter.name: value})
+                moved[parameter.name] = value
+                break
+    return moved
 
 
 def _refuse(what: str, got: object) -> Any:

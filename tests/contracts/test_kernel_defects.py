@@ -120,7 +120,21 @@ class Asymmetric(Gaussian):
         return torch.zeros(len(x), len(centres), dtype=x.dtype)
 
 
+class ForgetsTheLength(Gaussian):
+    """Of a length that is 1 by default, where the forgotten factors of h' and h'' are 1."""
+
+    def __init__(self, length: float = 1.0) -> None:
+        if not length < 1.2:
+            raise ValueError("a refusal of its own")
+        self.length = length
+
+    def profile(self, squared_distance):
+        value = (squared_distance * (-0.5 / self.length**2)).exp()
+        return value, value * -0.5, value * 0.25
+
+
 KERNEL_DEFECTS = [
+    (ForgetsTheLength, "first_derivatives_match_the_value", "h' is off by the factor 0.5625"),
     (WrongSign, "first_derivatives_match_the_value", "h' has the wrong sign"),
     (MissingFactor, "second_derivatives_match_the_value", "h'' is off by the factor 0.5"),
     (SlopeInRadius, "first_derivatives_match_the_value", "with respect to the distance r"),

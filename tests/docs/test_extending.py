@@ -62,8 +62,8 @@ def _own_registrations(monkeypatch):
 @pytest.fixture
 def folder(page, tmp_path):
     """The page's component and suite, each in the file that the page names."""
-    (code,), (suite,) = blocks(page, "python"), blocks(page, "yaml")
-    (tmp_path / "component.py").write_text(code, encoding="utf-8")
+    (suite,) = blocks(page, "yaml")
+    (tmp_path / "component.py").write_text("\n".join(blocks(page, "python")), encoding="utf-8")
     (tmp_path / "suite.yaml").write_text(suite, encoding="utf-8")
     return tmp_path
 
@@ -119,7 +119,7 @@ def test_the_suite_runs(page, folder, capsys):
 @every_page
 def test_a_package_registers_it_by_an_entry_point(page, monkeypatch, tmp_path):
     """The lines of the page's pyproject.toml, as an installer writes them."""
-    (code,), (toml,) = blocks(page, "python"), blocks(page, "toml")
+    code, (toml,) = "\n".join(blocks(page, "python")), blocks(page, "toml")
     ((group, ((name, target),)),) = [
         (group, tuple(lines.items())) for group, lines in tomllib.loads(toml)["project"]["entry-points"].items()
     ]

@@ -106,6 +106,7 @@ def test_create_refuses_a_bad_block_with_every_problem() -> None:
         ("kernels", 3, (), "allowed: a name, or {name: ..., parameters}"),
         ("kernels", None, (), "not a component"),
         ("kernels", {}, (), "needs the key 'name'"),
+        ("kernels", {"nam": "gauss"}, (), "Write 'name' for 'nam'."),
         ("kernels", {"name": 3}, ("name",), "not the name"),
         ("kernels", "gaus", ("name",), "Did you mean 'gauss'?"),
         ("samplers", {"name": "spectral", "kernel": "gaus"}, ("kernel", "name"), "Did you mean 'gauss'?"),

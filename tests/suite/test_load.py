@@ -242,7 +242,7 @@ def test_a_top_level_that_is_no_mapping(refused: Refused) -> None:
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(SuiteError, match=r"the suite file does not exist; got '.*none\.yaml'"):
         load_suite(tmp_path / "none.yaml")
-    with pytest.raises(SuiteError, match="the suite file does not exist"):
+    with pytest.raises(SuiteError, match=r"a suite is a file, and this is a folder; .*`kfpbench report` shows it"):
         load_suite(tmp_path)
     latin = tmp_path / "latin.yaml"
     latin.write_bytes("name: demo\ndescription: é".encode("latin-1"))
