@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from pathlib import Path
 
@@ -12,7 +13,11 @@ from typer.testing import CliRunner
 from kfpbench.cli import app
 from kfpbench.errors import StoreError
 from kfpbench.publish.page import fill_page, write_page
+from kfpbench.report.numbers import format_value
 from kfpbench.statistics.paired_difference import paired_difference
+from kfpbench.store.run_folder import RunFolder
+
+PUBLISHED = Path(__file__).parents[2] / "reports"
 
 
 @pytest.fixture
@@ -115,10 +120,29 @@ def test_check_tells_a_stale_page_and_writes_nothing(page: Path) -> None:
 
 
 def test_the_published_pages_are_what_their_runs_say() -> None:
-    pages = sorted((Path(__file__).parents[2] / "reports").glob("*/README.md"))
+    pages = sorted(PUBLISHED.glob("*/README.md"))
     assert pages, "no page is published"
     for published in pages:
         assert fill_page(published).changed == ()
+
+
+@pytest.mark.parametrize("folder", sorted(PUBLISHED.glob("*/data/*")), ids=lambda folder: folder.name)
+def test_the_published_data_make_their_report_again(folder: Path, tmp_path: Path) -> None:
+    """From records and manifest alone: every cell that ended well is in it, with the distance of its record."""
+    records = [record for record in RunFolder.open(folder).log.read().records if record.status == "ok"]
+    assert records
+    result = CliRunner().invoke(app, ["report", str(folder), "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    report = tmp_path / "report.html"
+    assert report.stat().st_size < 10e6
+    page = html.unescape(report.read_text(encoding="utf-8"))
+    shown = re.findall(r"<tr\b.*?</tr>", page, re.DOTALL)
+    for record in records:
+        distance = next((one for one in record.measurements if one["metric"] == "frechet"), None)
+        assert distance is not None
+        half = (distance["ci_high"] - distance["ci_low"]) / 2
+        text = format_value(distance["value"], half)
+        assert any(record.label in row and f">{text}<" in row for row in shown), (record.label, text)
 
 
 def test_a_cell_of_two_runs_is_no_repeat_of_itself(tmp_path: Path) -> None:
