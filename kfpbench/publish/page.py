@@ -20,10 +20,19 @@ from typing import Any
 from pydantic import ValidationError
 
 from kfpbench.errors import KfpbenchError, StoreError
-from kfpbench.publish.page_tables import KINDS
+from kfpbench.publish.page_tables import CellTable, ClaimTable, DifferenceTable, Table
+from kfpbench.publish.study_tables import StudyFront, StudyImportances, StudyProgress
 from kfpbench.store.atomic import write_bytes
 from kfpbench.suite.yaml_source import parse_yaml
 
+KINDS: dict[str, type[Table]] = {
+    "table": CellTable,
+    "differences": DifferenceTable,
+    "claim": ClaimTable,
+    "study-front": StudyFront,
+    "study-progress": StudyProgress,
+    "study-importances": StudyImportances,
+}
 _OPEN = re.compile(r"^<!-- kfpbench (?P<kind>[\w-]+)[ \t]*\n(?P<options>.*?)^-->[ \t]*\n", re.MULTILINE | re.DOTALL)
 _STARTS = re.compile(r"^<!--\s*kfpbench\b", re.MULTILINE)
 _END = re.compile(r"^<!-- end -->[ \t]*$", re.MULTILINE)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -24,9 +25,12 @@ from kfpbench.store.run_folder import RunFolder
 _SCALES = {column.metric: column.scale for column in COSTS}
 
 
-class Table(Protocol):
-    """One kind of table."""
+class Table(BaseModel, ABC):
+    """One kind of table, with its options."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @abstractmethod
     def lines(self, folder: Path) -> list[str]:
         """Its lines of Markdown, paths of runs being relative to ``folder``."""
 
@@ -44,9 +48,7 @@ Runs = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 Titles = Annotated[dict[str, str | None], BeforeValidator(_as_titles)]
 
 
-class _Options(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _Options(Table):
     runs: Runs
     metrics: Titles
 
@@ -74,7 +76,9 @@ class CellTable(_Options):
         body = [
             [name, *(_number(group.estimates.get(metric), metric) for metric in self.metrics)] for name, group in rows
         ]
-        return _markdown([self.heading, *(title or title_of(metric) for metric, title in self.metrics.items())], body)
+        return markdown_table(
+            [self.heading, *(title or title_of(metric) for metric, title in self.metrics.items())], body
+        )
 
 
 class DifferenceTable(_Options):
@@ -109,13 +113,11 @@ class DifferenceTable(_Options):
             own = [records[cell.ident] for cell in group.cells if cell.status == "ok"]
             body.append([name, *(_difference(own, base, metric) for metric in self.metrics)])
         head = [self.heading, *(f"{title or title_of(metric)}, difference" for metric, title in self.metrics.items())]
-        return _markdown(head, body)
+        return markdown_table(head, body)
 
 
-class ClaimTable(BaseModel):
+class ClaimTable(Table):
     """The claim card of a run: a row for each part, its verdict, its number and the rule."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     run: str
 
@@ -124,7 +126,7 @@ class ClaimTable(BaseModel):
         from kfpbench.claim.card import card_of_run
         from kfpbench.claim.wording import number_text
 
-        run = _open(self.run, folder)
+        run = open_below(self.run, folder)
         card = card_of_run(run.read_manifest(), run.records(), run.path)
         if card is None:
             raise StoreError("the run's suite makes no claim", got=self.run, remedy="Give the suite a `claim:` block.")
@@ -133,17 +135,10 @@ class ClaimTable(BaseModel):
             for part in answer.parts:
                 number = number_text(part.number) if part.number is not None else part.reason
                 body.append([answer.label, part.title, f"**{part.verdict}**", number, part.rule])
-        return _markdown(["sampler", "part", "verdict", "number", "rule"], body)
+        return markdown_table(["sampler", "part", "verdict", "number", "rule"], body)
 
 
-KINDS: dict[str, type[CellTable] | type[DifferenceTable] | type[ClaimTable]] = {
-    "table": CellTable,
-    "differences": DifferenceTable,
-    "claim": ClaimTable,
-}
-
-
-def _open(name: str, folder: Path) -> RunFolder:
+def open_below(name: str, folder: Path) -> RunFolder:
     """The run of that name below the page's folder. Raises StoreError for one that is not there or leads out of it."""
     path = (folder / name).resolve()
     if not path.is_relative_to(folder.resolve()):
@@ -159,7 +154,7 @@ def _records(runs: Sequence[str], folder: Path) -> dict[str, CellRecord]:
     """The records of all runs by cell, in order. Raises StoreError for a cell that two of them hold."""
     records: dict[str, CellRecord] = {}
     for name in runs:
-        for one in _open(name, folder).records():
+        for one in open_below(name, folder).records():
             if one.cell in records:
                 raise StoreError(
                     "two runs hold the same cell",
@@ -201,12 +196,14 @@ def _sort_key(estimate: Estimate | None) -> float:
 
 
 def _number(estimate: Estimate | None, metric: str) -> str:
-    """'1.23 (1.20 to 1.26)', or nothing where there is no value."""
-    if estimate is None:
-        return ""
+    return "" if estimate is None else number_text(estimate.value, estimate.low, estimate.high, metric)
+
+
+def number_text(value: float, low: float, high: float, metric: str) -> str:
+    """'1.23 (1.20 to 1.26)' in the metric's unit of tables; the value alone where the interval has no length."""
     scale = _SCALES.get(metric, 1.0)
-    text = format_value(estimate.value * scale, estimate.half_width * scale)
-    interval = format_interval(estimate.low * scale, estimate.high * scale)
+    text = format_value(value * scale, (high - low) / 2 * scale)
+    interval = format_interval(low * scale, high * scale)
     return f"{text} ({interval})" if interval else text
 
 
@@ -228,7 +225,7 @@ def _difference(own: Sequence[Any], base: Sequence[Any], metric: str) -> str:
     return text if verdict in ("", CANNOT) else f"{text}, {verdict}"
 
 
-def _markdown(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(head: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     """A table. Names are any text: what would end a cell, a line or a comment is escaped."""
     rows = [head, ["---"] * len(head), *body]
     return ["| " + " | ".join(_escaped(text) for text in row) + " |" for row in rows]

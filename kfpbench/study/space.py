@@ -60,6 +60,10 @@ class Space:
         """What the parameters of a stored trial stand for, in the order of the space."""
         return {path: _from_optuna(one, params[path]) for path, one in self.parameters.items() if path in params}
 
+    def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """``values_of`` backwards: values of the space's parameters as Optuna keeps them."""
+        return {path: _to_optuna(values[path]) for path in self.parameters if path in values}
+
     def grid(self) -> Iterator[dict[str, Any]]:
         """All combinations of active parameters, as Optuna keeps them, each once."""
         seen = set()

@@ -1,0 +1,135 @@
+"""Tables of a study that are written from its records alone are what its storage says."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from kfpbench.errors import StoreError
+from kfpbench.publish.page import fill_page
+from kfpbench.store.run_folder import RunFolder
+from kfpbench.study.command import Opened, existing, work_on
+from kfpbench.study.options import StudyOptions
+from kfpbench.study.rebuild import rebuilt
+from kfpbench.study.results import frame_of_rows, front_of, importances, rows_of, volume_history
+
+SUITE = """\
+name: small
+data: {name: digits, reference: validation}
+score: {name: empirical}
+process: {name: ve, sigma_min: 0.05, sigma_max: 20.0}
+samplers: [{name: jump, label: x, start: {name: gaussian}, refiner: {name: dpmpp_2m, steps: 2}, sigma_star: 2.0}]
+metrics: [{name: frechet, features: identity}]
+n_samples: 40
+batch_size: 40
+latency_repeats: 1
+study:
+  objectives: [frechet, nfe]
+  constraints: [{metric: nfe, at_most: 5}]
+  space:
+    samplers.x.sigma_star: {low: 0.3, high: 10.0, log: true}
+    samplers.x.refiner: [{name: dpmpp_2m}, {name: ddim, rho: 3.0}]
+    samplers.x.refiner.steps: {low: 1, high: 6}
+    samplers.x.start: [gaussian, gaussian_mixture]
+    samplers.x.start.components: {low: 2, high: 6, when: {samplers.x.start: gaussian_mixture}}
+  sampler: random
+  stages: [20]
+  budget: {trials: 40}
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Opened:
+    """Forty trials, of which some are stopped at a stage and some break the constraint."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "suite.yaml").write_text(SUITE)
+    options = StudyOptions(folder / "out", None, None, (), False)
+    assert work_on(folder / "suite.yaml", options) == 0
+    return existing(folder / "suite.yaml", options)
+
+
+@pytest.fixture
+def page(study: Opened, tmp_path: Path) -> Path:
+    """A page beside a copy of the study's manifest and records."""
+    (tmp_path / "data").mkdir()
+    for name in ("manifest.json", "cells.jsonl"):
+        shutil.copy(study.folder / name, tmp_path / "data" / name)
+    return tmp_path / "page.md"
+
+
+def rows(text: str) -> list[list[str]]:
+    return [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+
+
+def table(page: Path, kind: str, options: str = "run: data") -> list[list[str]]:
+    page.write_text(f"<!-- kfpbench {kind}\n{options}\n-->\n<!-- end -->\n")
+    return rows(fill_page(page).text)
+
+
+def test_the_study_is_the_one_that_was_run(study: Opened, page: Path) -> None:
+    definition, again = rebuilt(RunFolder.open(page.parent / "data"))
+    assert definition.digest() == study.definition.digest()
+    stored = {row.number: row for row in rows_of(study.study, study.definition)}
+    assert {row.what for row in stored.values()} == {"ok", "infeasible", "stopped"}
+    found = [row for row in rows_of(again, definition) if row.what in ("ok", "infeasible")]
+    assert {row.number for row in found} == {row.number for row in stored.values() if row.what in ("ok", "infeasible")}
+    for row in found:
+        same = stored[row.number]
+        assert (row.what, row.params, row.values, row.low, row.high) == (
+            same.what,
+            same.params,
+            same.values,
+            same.low,
+            same.high,
+        )
+    assert importances(again, definition) == importances(study.study, study.definition)
+
+
+def test_the_front_is_that_of_the_storage(study: Opened, page: Path) -> None:
+    head, _, *body = table(page, "study-front")
+    assert head == ["trial", "Fréchet distance", "NFE / image", "sigma_star", "refiner", "steps", "start", "components"]
+    front = front_of(study.study, study.definition)
+    assert [line[0] for line in body] == [f"trial {row.number}" for row in front]
+    for line, row in zip(body, front, strict=True):
+        assert row.values is not None
+        shown = [float(re.match(r"[\d.]+", text)[0]) for text in line[1:3]]
+        assert shown == pytest.approx(row.values, rel=0.5)
+        assert line[4].startswith(row.params["samplers.x.refiner"]["name"])
+        assert (line[7] == "") == (row.params["samplers.x.start"] == "gaussian")
+
+
+def test_progress_and_importances_are_those_of_the_storage(study: Opened, page: Path) -> None:
+    stored = rows_of(study.study, study.definition)
+    good = [row for row in stored if row.what == "ok"]
+    history = volume_history(stored, frame_of_rows(good, study.definition.objectives))
+    head, _, *body = table(page, "study-progress", "run: data\nafter: [10, 20, 40, 99]")
+    assert head == ["trials", "hypervolume"]
+    assert body == [[str(count), f"{100 * history[min(count, 40) - 1]:.1f} %"] for count in (10, 20, 40, 99)]
+
+    found = importances(study.study, study.definition)
+    head, _, *body = table(page, "study-importances")
+    assert head == ["parameter", "Fréchet distance", "NFE / image"]
+    by_name = {"sigma_star", "refiner", "steps", "start", "components"}
+    assert {line[0] for line in body} == by_name
+    assert body[0][1:] == [f"{100 * shares[max_path]:.0f} %" for shares in found.values() for max_path in [_top(found)]]
+
+
+def _top(found: dict[str, dict[str, float]]) -> str:
+    paths = next(iter(found.values()))
+    return max(paths, key=lambda path: max(shares[path] for shares in found.values()))
+
+
+def test_a_run_is_no_study_and_few_trials_have_no_importances(page: Path) -> None:
+    data = page.parent / "data"
+    lines = (data / "cells.jsonl").read_text().splitlines(keepends=True)
+    (data / "cells.jsonl").write_text("".join(lines[:15]))
+    with pytest.raises(StoreError, match="fewer than 20 trials"):
+        table(page, "study-importances")
+    manifest = (data / "manifest.json").read_text()
+    (data / "manifest.json").write_text(manifest.replace('"study":', '"other":', 1))
+    assert '"other":' in (data / "manifest.json").read_text()
+    with pytest.raises(StoreError, match="holds a run, not a study"):
+        table(page, "study-front")
