@@ -32,7 +32,7 @@ class StudyFront(_Options):
             [
                 f"trial {row.number}",
                 *(_value(row, k, one.metric) for k, one in enumerate(definition.objectives)),
-                *(compact(row.params[path]) if path in row.params else "" for path in names),
+                *(compact(row.settings[path]) if path in row.settings else "" for path in names),
             ]
             for row in front_of(study, definition)
         ]

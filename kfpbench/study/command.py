@@ -173,7 +173,7 @@ def existing(file: Path, options: StudyOptions) -> Opened:
 def _line(notice: Notice, space: Space) -> str:
     """One finished trial: how many there are now, what became of it, its numbers and its configuration."""
     trial = notice.trial
-    values = space.values_of(trial.params)
+    values = space.shown(space.values_of(trial.params))
     wanted = "" if notice.wanted is None else f"/{notice.wanted}"
     numbers = ", ".join(f"{value:.4g}" for value in trial.values or ())
     seconds = trial.duration.total_seconds() if trial.duration is not None else 0.0

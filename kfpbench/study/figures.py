@@ -12,6 +12,7 @@ from kfpbench.statistics.pareto_front import staircase
 from kfpbench.study.definition import Definition
 from kfpbench.study.objectives import Objective
 from kfpbench.study.results import Row, frame_of_rows, volume_history
+from kfpbench.study.space import shown_choice
 from kfpbench.study.views import short_names
 from kfpbench.suite.cell_name import axes_text, compact
 from kfpbench.suite.study_schema import ParameterBlock
@@ -179,7 +180,7 @@ def _slice(
     parameter = definition.space.parameters[path]
     values = [row.params[path] for row in rows]
     listed = parameter.choices is not None
-    labels = [plotly_text(compact(choice)) for choice in parameter.choices or ()]
+    labels = [plotly_text(compact(shown_choice(parameter, choice))) for choice in parameter.choices or ()]
     trace = {
         "type": "scatter",
         "mode": "markers",
@@ -228,7 +229,7 @@ def _scale(rows: Sequence[Row], objective: Objective, k: int) -> dict[str, Any]:
 def _hover(row: Row, objectives: Sequence[Objective]) -> str:
     values = [f"{plotly_text(one.metric)}: {_value(row, k):.4g}" for k, one in enumerate(objectives)]
     broken = [plotly_text(f"breaks {name}") for name, excess in row.excess.items() if excess > 0]
-    settings = [plotly_text(part) for part in axes_text(row.params).split(", ")]
+    settings = [plotly_text(part) for part in axes_text(row.settings).split(", ")]
     return "<br>".join([f"trial {row.number}", *values, *broken, *settings])
 
 

@@ -170,7 +170,7 @@ def _table_row(row: Row, paths: Sequence[str], opened: Opened) -> dict[str, Any]
     ]
     params = []
     for path in paths:
-        value = row.params.get(path)
+        value = row.settings.get(path)
         number = isinstance(value, int | float) and not isinstance(value, bool)
         params.append({"text": compact(value) if path in row.params else "", "sort": repr(value) if number else ""})
     seconds = {"text": format_seconds(row.seconds) if row.seconds == row.seconds else "", "sort": repr(row.seconds)}

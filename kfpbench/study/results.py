@@ -34,6 +34,7 @@ class Row:
     what: What
     reason: str
     params: dict[str, Any]  # what they stand for, by dotted path
+    settings: dict[str, Any]  # the same as people read them
     values: list[float] | None
     low: list[float] | None
     high: list[float] | None
@@ -45,7 +46,7 @@ class Row:
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""
-        return dict(vars(self))
+        return {name: value for name, value in vars(self).items() if name != "settings"}
 
 
 def rows_of(study: Study, definition: Definition) -> list[Row]:
@@ -59,12 +60,14 @@ def rows_of(study: Study, definition: Definition) -> list[Row]:
         outcome = trial.user_attrs.get(OUTCOME, {})
         reading = outcome.get("reading") or {}
         values = trial.values if trial.state == TrialState.COMPLETE else reading.get("values")
+        params = definition.space.values_of(trial.params)
         rows.append(
             Row(
                 trial.number,
                 what_of(trial),
                 reason_of(trial),
-                definition.space.values_of(trial.params),
+                params,
+                definition.space.shown(params),
                 None if values is None else list(values),
                 reading.get("low"),
                 reading.get("high"),

@@ -60,6 +60,10 @@ class Space:
         """What the parameters of a stored trial stand for, in the order of the space."""
         return {path: _from_optuna(one, params[path]) for path, one in self.parameters.items() if path in params}
 
+    def shown(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Values as people read them: of a block its name, and what tells it from the other choices."""
+        return {path: shown_choice(self.parameters[path], value) for path, value in values.items()}
+
     def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """``values_of`` backwards: values of the space's parameters as Optuna keeps them."""
         return {path: _to_optuna(values[path]) for path in self.parameters if path in values}
@@ -109,6 +113,14 @@ class Space:
             elif self.is_active(name, values):
                 values[name] = parameter.choices[0] if parameter.choices is not None else parameter.low
         return values
+
+
+def shown_choice(parameter: ParameterBlock, value: Any) -> Any:
+    """A choice less the keys that all choices have with equal values; anything else as it is."""
+    choices = parameter.choices or []
+    if not isinstance(value, dict) or len(choices) < 2 or not all(isinstance(one, dict) for one in choices):
+        return value
+    return {key: part for key, part in value.items() if key == "name" or any(one.get(key) != part for one in choices)}
 
 
 def distribution_of(parameter: ParameterBlock) -> BaseDistribution:

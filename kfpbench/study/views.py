@@ -29,7 +29,7 @@ def show_best(opened: Opened, as_json: bool) -> str:
         lines += [
             f"{heading}: trial {row.number}",
             f"  {_numbers(row, opened.definition)}",
-            f"  {axes_text(row.params)}",
+            f"  {axes_text(row.settings)}",
         ]
     return "\n".join(lines)
 
@@ -41,7 +41,7 @@ def show_front(opened: Opened, as_json: bool) -> str:
         raise _no_result(opened)
     if as_json:
         return dumps([row.as_plain() for row in rows], indent=2)
-    lines = [f"trial {row.number}: {_numbers(row, opened.definition)}  ({axes_text(row.params)})" for row in rows]
+    lines = [f"trial {row.number}: {_numbers(row, opened.definition)}  ({axes_text(row.settings)})" for row in rows]
     return "\n".join([f"{len(rows)} trials on the front:", *lines])
 
 

@@ -269,3 +269,15 @@ def test_importances_need_two_trials_in_the_best_tenth(planted: Path) -> None:
     assert "Too few results: importances are told from 20 trials on." in render_study(opened)
     opened = studied(planted, "study.budget.trials=20")
     assert set(importances(opened.study, opened.definition)) == {"f1", "f2"}
+
+
+def test_of_a_block_that_is_chosen_what_tells_it_from_the_others_is_shown(planted: Path) -> None:
+    text = (Path(__file__).parents[2] / "suites" / "study_digits.yaml").read_text()
+    planted.write_text(text)
+    space = open_all(planted, StudyOptions(planted.parent / "out", None, None, (), False), create=True).definition.space
+    kernel, solver = "samplers.spectral.start.kernel", "samplers.spectral.start.eigensolver"
+    dense = {"name": "dense", "truncation": 1.0e-6, "max_rank": 150}
+    shown = space.shown({kernel: {"name": "rbf", "bandwidth": "median"}, solver: dense, f"{kernel}.factor": 2.0})
+    assert shown[kernel] == {"name": "rbf"}  # all three have the bandwidth
+    assert shown[solver] == dense  # the other choice is no block
+    assert shown[f"{kernel}.factor"] == 2.0
