@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kfpbench.report.aggregate import Group
-from kfpbench.report.findings import NAMES, RULES, Rule, findings, grouped, testable_rules
+from kfpbench.report.findings import RULES, Rule, findings, grouped, testable_rules
+
+_UNFOLDED = 3  # cells of a finding: what a run is about, its front, stays on the first screens
 
 
 @dataclass(frozen=True)
@@ -19,13 +21,13 @@ class CellFinding:
 
 @dataclass(frozen=True)
 class FindingBlock:
-    """One finding of one data set: the first cells with their evidence, the others by name."""
+    """One finding of one data set: the first cells with their evidence, and the others, which a reader unfolds."""
 
     title: str
     meaning: str
     dataset: str
     cells: tuple[CellFinding, ...]
-    more: tuple[str, ...]
+    more: tuple[CellFinding, ...]
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,10 @@ def build_findings(groups: Sequence[Group]) -> FindingsSection:
     testable = testable_rules(groups)
     blocks = []
     for (title, dataset), members in grouped(findings(groups)).items():
-        shown = tuple(
-            CellFinding(one.label, tuple(f"{item.text}; {item.meaning}" for item in one.evidence))
-            for one in members[:NAMES]
+        cells = tuple(
+            CellFinding(one.label, tuple(f"{item.text}; {item.meaning}" for item in one.evidence)) for one in members
         )
-        more = tuple(one.label for one in members[NAMES:])
-        blocks.append(FindingBlock(title, members[0].meaning, dataset, shown, more))
+        blocks.append(FindingBlock(title, members[0].meaning, dataset, cells[:_UNFOLDED], cells[_UNFOLDED:]))
     rules = tuple(RuleText(rule.kind.replace("_", " "), rule in testable, tuple(_conditions(rule))) for rule in RULES)
     datasets = {group.first.dataset for group in groups if group.ok and group.first.kind == "sample"}
     return FindingsSection(tuple(blocks), rules, bool(testable), len(datasets) > 1)

@@ -207,14 +207,16 @@ def test_the_page_says_when_nothing_was_found_and_what_was_not_tested(tmp_path: 
     assert "off data (not tested" not in text
 
 
-def test_many_cells_are_named_without_their_evidence(tmp_path: Path) -> None:
+def test_of_many_cells_three_are_unfolded(tmp_path: Path) -> None:
     records = [record(f"cell-{i}", memorised_fraction=(1.0, 0.01)) for i in range(15)]
     page = render_report({}, records, tmp_path)
     section = page[page.index('<section id="findings"') :]
     section = section[: section.index("</section>")]
-    assert section.count("memorised fraction 1.000") == 12
-    assert "and 3 more" in section
-    assert "cell-14" in section
+    unfolded, _, folded = section.partition("<details><summary>and 12 more</summary>")
+    folded = folded[: folded.index("</details>")]
+    assert (unfolded.count("memorised fraction 1.000"), folded.count("memorised fraction 1.000")) == (3, 12)
+    assert [name in unfolded for name in ("cell-2", "cell-3")] == [True, False]
+    assert "cell-14" in folded
 
 
 def test_names_in_findings_are_text(tmp_path: Path) -> None:
