@@ -98,7 +98,7 @@ class CellProcess:
             if message is None:
                 code = process.wait()
                 self._process = None
-                raise ProcessDied(_how_it_ended(code))
+                raise ProcessDied(how_it_ended(code))
             content, blobs = message
             if "refused" in content:
                 raise CapabilityError(f"a worker process cannot be set up: {content['refused']}")
@@ -204,7 +204,8 @@ def _keep(stream: IO[bytes], tail: deque[str]) -> None:
             _log.debug("worker: %s", text)
 
 
-def _how_it_ended(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """A process's return code in words: 'the process was ended by signal 9 (SIGKILL, ...)'."""
     if code >= 0:
         return f"the process ended with exit code {code}"
     try:

@@ -196,10 +196,11 @@ def _sort_key(estimate: Estimate | None) -> float:
 
 
 def _number(estimate: Estimate | None, metric: str) -> str:
-    return "" if estimate is None else number_text(estimate.value, estimate.low, estimate.high, metric)
+    """Nothing where there is no value."""
+    return "" if estimate is None else value_text(estimate.value, estimate.low, estimate.high, metric)
 
 
-def number_text(value: float, low: float, high: float, metric: str) -> str:
+def value_text(value: float, low: float, high: float, metric: str) -> str:
     """'1.23 (1.20 to 1.26)' in the metric's unit of tables; the value alone where the interval has no length."""
     scale = _SCALES.get(metric, 1.0)
     text = format_value(value * scale, (high - low) / 2 * scale)

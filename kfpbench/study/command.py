@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from kfpbench.errors import StoreError
+from kfpbench.executors.isolated_cell import how_it_ended
 from kfpbench.store.records import utc_now
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.claims import Claims, claims_of
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from optuna import Study
 
 _POLL = 0.2  # seconds between two looks at the workers
+_GRACE = 5.0  # seconds in which a worker that was interrupted has ended
 STORAGE_VARIABLE = "KFPBENCH_STUDY_STORAGE"  # a URL may hold a password, which a command line shows to everybody
 
 
@@ -96,6 +99,7 @@ def work_on(file: Path, options: StudyOptions) -> int:
     """Join a study, or begin it, with one worker: this process. Returns 0, or 130 after an interrupt."""
     console = Console()
     if SIBLINGS in os.environ:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started to ignore it
         threading.Thread(target=_end_with_the_command, daemon=True).start()
     opened = open_all(file, options, create=True)
     space = opened.definition.space
@@ -111,7 +115,7 @@ def work_on(file: Path, options: StudyOptions) -> int:
 
 
 def _work_in_processes(file: Path, options: StudyOptions, workers: int, console: Console) -> int:
-    """Start workers as processes of their own and wait for them; one that dies is named, its trial is the others'.
+    """Start workers as processes of their own and wait for them; one that fails is named, its trial is the others'.
 
     They hold the other end of a pipe: when this process ends, however it ends, they end too.
     """
@@ -128,28 +132,39 @@ def _work_in_processes(file: Path, options: StudyOptions, workers: int, console:
     command += [part for text in options.overrides for part in ("--set", text)]
     command += ["--allow-plugins"] if options.allow_plugins else []
     running = [subprocess.Popen(command, env=environment, stdin=subprocess.PIPE) for _ in range(workers)]
-    codes: dict[int, int] = {}
+    left = list(running)
     try:
-        while len(codes) < workers:
-            for process in running:
-                if process.pid in codes or process.poll() is None:
-                    continue
-                codes[process.pid] = code = process.returncode
-                if code < 0:
-                    left = workers - len(codes)
-                    what = f"worker {process.pid} was ended by {signal.Signals(-code).name}"
-                    _say(console, f"{what}; its trial is begun anew by the {left} left" if left else what)
-            time.sleep(_POLL)
-    except KeyboardInterrupt:  # the workers have had the same signal
-        for process in running:
-            process.wait()
+        while left:
+            ended = [process for process in left if process.poll() is not None]
+            left = [process for process in left if process not in ended]
+            for process in ended:
+                if process.returncode not in (0, 130):
+                    others = f"; a trial that it had is begun anew by the {len(left)} left" if left else ""
+                    _say(console, f"worker {process.pid}: {how_it_ended(process.returncode)}{others}")
+            time.sleep(_POLL if left else 0.0)
+    except KeyboardInterrupt:
+        _interrupt(running)
         return 130
-    return 130 if 130 in codes.values() else max(0, *codes.values())
+    codes = [process.returncode for process in running]
+    return 130 if 130 in codes else max(0, *codes)
+
+
+def _interrupt(running: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait for the workers, which a terminal's Ctrl-C has reached too; whom the signal did not reach, the pipe does."""
+    end = time.monotonic() + _GRACE
+    for process in running:
+        try:
+            process.wait(max(0.0, end - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait()
 
 
 def _end_with_the_command() -> None:
-    """Interrupt this process when its input ends: the command that started it is then gone."""
-    sys.stdin.buffer.read()
+    """Interrupt this process when its input ends: the command that started it is then gone, or wants it to end."""
+    while os.read(0, 4096):  # unbuffered: a thread that holds the buffer of `sys.stdin` breaks the interpreter's end
+        pass
     os.kill(os.getpid(), signal.SIGINT)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from kfpbench.errors import NumericalError
@@ -81,7 +81,7 @@ class Reading:
     low: list[float]
     high: list[float]
     excess: dict[str, float]
-    under_load: bool = False  # whether a time among the objectives was taken while other programs had the machine
+    under_load: list[str] = field(default_factory=list)  # objectives whose times others' load may have lengthened
 
     @property
     def feasible(self) -> bool:
@@ -96,7 +96,7 @@ class Reading:
     def from_plain(cls, content: Mapping[str, Any]) -> Reading:
         """What ``as_plain`` gave."""
         known = {key: content[key] for key in ("values", "low", "high", "excess")}
-        return cls(**known, under_load=content.get("under_load", False))
+        return cls(**known, under_load=list(content.get("under_load", [])))
 
 
 def read(records: Sequence[CellRecord], objectives: Sequence[Objective], constraints: Sequence[Constraint]) -> Reading:
@@ -105,10 +105,11 @@ def read(records: Sequence[CellRecord], objectives: Sequence[Objective], constra
     A metric without an interval has one of no length. Raises NumericalError for a metric that a cell has not, or that
     is not finite.
     """
-    values, low, high, under_load = [], [], [], False
+    values, low, high, under_load = [], [], [], []
     for objective in objectives:
         entries = [_entry(record, objective.metric) for record in records]
-        under_load |= any("load" in (entry.get("details") or {}) for entry in entries)
+        if any("load" in (entry.get("details") or {}) for entry in entries):
+            under_load.append(objective.metric)
         values.append(_mean([entry["value"] for entry in entries]))
         low.append(_mean([_end(entry, "ci_low") for entry in entries]))
         high.append(_mean([_end(entry, "ci_high") for entry in entries]))

@@ -18,7 +18,7 @@ from kfpbench.study.command import Opened
 from kfpbench.study.figures import front_figures, history_figure, importance_figure, slice_panels
 from kfpbench.study.folder import REPORT
 from kfpbench.study.results import LEAST_RESULTS, Row, best_rows, front_of, importances, rows_of, stage_counts
-from kfpbench.study.views import is_disturbed, number_text, short_names
+from kfpbench.study.views import number_text, short_names
 from kfpbench.suite.cell_name import compact
 
 _HERE = Path(__file__).parent
@@ -121,7 +121,7 @@ def _head(opened: Opened, rows: Sequence[Row], front: Sequence[Row], manifest: M
 def _notes(opened: Opened, rows: Sequence[Row]) -> list[str]:
     """What bears on every number."""
     notes = []
-    disturbed = [str(row.number) for row in rows if any(is_disturbed(row, one) for one in opened.definition.objectives)]
+    disturbed = [str(row.number) for row in rows if row.under_load]
     if disturbed:
         notes.append(
             f"The times of {len(disturbed)} of {len(rows)} trials were taken while other programs, or other workers of "
@@ -164,7 +164,7 @@ def _table_row(row: Row, paths: Sequence[str], opened: Opened) -> dict[str, Any]
         {
             "text": number_text(row, k),
             "sort": "" if row.values is None else repr(row.values[k]),
-            "mark": MARK if is_disturbed(row, one) else "",
+            "mark": MARK if one.metric in row.under_load else "",
         }
         for k, one in enumerate(opened.definition.objectives)
     ]

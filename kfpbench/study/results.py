@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 
-LEAST_RESULTS = 20  # for importances: the best tenth, whose values PED-ANOVA looks at, is then two trials or more
+LEAST_RESULTS = 20  # for importances: of fewer, the five best that PED-ANOVA needs are more than a quarter
+_BEST = 5  # trials, as Optuna advises
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Row:
     excess: dict[str, float]
     seconds: float
     worker: str
-    under_load: bool  # whether other programs had much of the machine while an objective that is a time was taken
+    under_load: list[str]  # objectives that are times, taken while other programs had much of the machine
 
     def as_plain(self) -> dict[str, Any]:
         """For JSON."""
@@ -75,7 +76,7 @@ def rows_of(study: Study, definition: Definition) -> list[Row]:
                 dict(trial.constraints),
                 trial.duration.total_seconds() if trial.duration is not None else math.nan,
                 trial.user_attrs.get("worker", ""),
-                bool(reading.get("under_load", False)),
+                list(reading.get("under_load", [])),
             )
         )
     return rows
@@ -146,16 +147,19 @@ def volume_history(rows: Sequence[Row], frame: Frame) -> list[float]:
 
 def importances(study: Study, definition: Definition) -> dict[str, dict[str, float]]:
     """By objective, the share of each parameter in what the good trials have in common (PED-ANOVA; its form for
-    conditional parameters). Empty where fewer than 20 trials have a full result: nothing can be told.
+    conditional parameters). Good is the best tenth of the trials, and at least five of them.
 
-    Source: Watanabe, Bansal and Hutter, IJCAI 2023; as in Optuna.
+    Empty where fewer than 20 trials have a full result: nothing can be told. Source: Watanabe, Bansal and Hutter, IJCAI
+    2023; as in Optuna.
     """
     import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if len(complete) < LEAST_RESULTS:
         return {}
+    best = PedAnovaImportanceEvaluator(target_quantile=max(0.1, _BEST / len(complete)))
     found = {}
     level = logging.getLogger("optuna").level
     try:
@@ -163,7 +167,7 @@ def importances(study: Study, definition: Definition) -> dict[str, dict[str, flo
             target = _cost_of(k, one.sign)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # experimental
-                shares = optuna.importance.get_param_importances(study, target=target)
+                shares = optuna.importance.get_param_importances(study, evaluator=best, target=target)
             found[one.metric] = {path: float(shares.get(path, 0.0)) for path in definition.space.parameters}
     finally:
         logging.getLogger("optuna").setLevel(level)

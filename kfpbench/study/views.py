@@ -11,7 +11,6 @@ from kfpbench.report.numbers import format_plus_minus, format_value
 from kfpbench.store.json_values import dumps
 from kfpbench.study.command import Opened
 from kfpbench.study.definition import Definition
-from kfpbench.study.objectives import Objective
 from kfpbench.study.results import LEAST_RESULTS, Row, best_rows, front_of, importances
 from kfpbench.suite.cell_name import axes_text, short_axis
 
@@ -83,14 +82,9 @@ def number_text(row: Row, k: int) -> str:
     return format_plus_minus(value, (row.high[k] - row.low[k]) / 2)
 
 
-def is_disturbed(row: Row, objective: Objective) -> bool:
-    """Whether the objective is a time that was taken under load."""
-    return objective.is_time and row.under_load
-
-
 def _numbers(row: Row, definition: Definition) -> str:
     return ", ".join(
-        f"{one.metric} {number_text(row, k)}" + (f" ({MARK})" if is_disturbed(row, one) else "")
+        f"{one.metric} {number_text(row, k)}" + (f" ({MARK})" if one.metric in row.under_load else "")
         for k, one in enumerate(definition.objectives)
     )
 

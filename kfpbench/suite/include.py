@@ -117,8 +117,12 @@ def _merge(into: Source, over: Source, under_data: dict[str, Any], over_data: di
 def _read_text(path: FilePath, shown: str, where: str | None) -> str:
     """The text of a UTF-8 file. Raises SuiteError, at the include that names the file where there is one."""
     if path.is_dir():
+        if where:
+            raise SuiteError(
+                "an include is a file, and this is a folder", got=shown, remedy="Name a file.", where=where
+            )
         remedy = "Name the YAML file; `kfpbench run SUITE --out FOLDER` goes on with a run, `kfpbench report` shows it."
-        raise SuiteError("a suite is a file, and this is a folder", got=shown, remedy=remedy, where=where)
+        raise SuiteError("a suite is a file, and this is a folder", got=shown, remedy=remedy)
     if not path.is_file():
         what = "the included file does not exist" if where else "the suite file does not exist"
         raise SuiteError(what, got=shown, remedy="Check the path.", where=where)

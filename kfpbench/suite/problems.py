@@ -104,7 +104,7 @@ def closest(name: object, candidates: Iterable[str], *, under: str = "") -> str 
 
 def meant_name(block: Iterable[object]) -> str | None:
     """A remedy for a component's block without ``name``: the key that was meant, or None when none is similar."""
-    matches = difflib.get_close_matches("name", [str(key) for key in block], n=1, cutoff=0.5)
+    matches = difflib.get_close_matches("name", [str(key) for key in block], n=1, cutoff=0.75)
     return f"Write 'name' for {matches[0]!r}." if matches else None
 
 

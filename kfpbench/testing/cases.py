@@ -6,7 +6,9 @@ import inspect
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from kfpbench.errors import CapabilityError
 from kfpbench.registry import find
@@ -91,7 +93,8 @@ def _of_class(kind: str, component: type, name: str, examples: tuple[Keywords, .
     if own is None:
         plain = Case(kind, name, lambda: _by_defaults(component))
         moved = _other_numbers(component) if kind == "kernels" else {}
-        return (plain, _of_keywords(kind, component, name, moved)) if moved else (plain,)
+        other = Case(kind, f"{name}({_written(moved)})", lambda: _by_other_numbers(component, moved))
+        return (plain, other) if moved else (plain,)
     if not own or not all(isinstance(keywords, dict) for keywords in own):
         text = f"{_EXAMPLES} is not a tuple of dictionaries of keywords"
         return (Case(kind, name, lambda: _refuse(text, own)),)
@@ -99,8 +102,12 @@ def _of_class(kind: str, component: type, name: str, examples: tuple[Keywords, .
 
 
 def _of_keywords(kind: str, component: type, name: str, keywords: Keywords) -> Case:
-    written = ", ".join(f"{key}={value!r}" for key, value in keywords.items())
-    return Case(kind, f"{name}({written})" if written else name, lambda: component(**keywords))
+    label = f"{name}({_written(keywords)})" if keywords else name
+    return Case(kind, label, lambda: component(**keywords))
+
+
+def _written(keywords: Keywords) -> str:
+    return ", ".join(f"{key}={value!r}" for key, value in keywords.items())
 
 
 def _by_defaults(component: type) -> Any:
@@ -122,22 +129,31 @@ def _by_defaults(component: type) -> Any:
 
 
 def _other_numbers(component: type) -> Keywords:
-    """The floating-point defaults of a class, each moved by as much as it allows: times 1.5, else times 0.75."""
+    """The numbers among a class's defaults, moved as their annotations allow: times 1.5, or 0.75, or by one."""
+    constructor = next(vars(owner)["__init__"] for owner in component.__mro__ if "__init__" in vars(owner))
     try:
+        hints = get_type_hints(constructor, include_extras=True)
         parameters = inspect.signature(component).parameters.values()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, NameError, AttributeError):  # what cannot be read is not moved
         return {}
     moved: Keywords = {}
     for parameter in parameters:
-        if not isinstance(parameter.default, float) or parameter.kind is inspect.Parameter.POSITIONAL_ONLY:
+        default = parameter.default
+        if isinstance(default, bool) or not isinstance(default, (int, float)) or parameter.name not in hints:
             continue
-        for share in (1.5, 0.75):
-            value = share * (parameter.default or 1.0)
-            with suppress(Exception):  # a stranger's constructor may refuse a number in any way: it is not tried then
-                component(**{**moved, parameter.name: value})
-                moved[parameter.name] = value
+        allowed = TypeAdapter(hints[parameter.name])
+        for value in (1.5 * (default or 1.0), 0.75 * (default or 1.0), default + 1):
+            with suppress(ValidationError):
+                moved[parameter.name] = allowed.validate_python(value)
                 break
     return moved
+
+
+def _by_other_numbers(component: type, moved: Keywords) -> Any:
+    try:
+        return component(**moved)
+    except Exception as error:  # a stranger's constructor may refuse numbers in any way: the defaults are checked
+        raise CapabilityError(f"the constructor refuses these numbers: {type(error).__name__}: {error}") from error
 
 
 def _refuse(what: str, got: object) -> Any:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from kfpbench.testing import report
@@ -121,16 +122,22 @@ class Asymmetric(Gaussian):
 
 
 class ForgetsTheLength(Gaussian):
-    """Of a length that is 1 by default, where the forgotten factors of h' and h'' are 1."""
+    """Of a length that is 1 by default, where the forgotten factors of h' and h'' are 1; 1.5 is not allowed."""
 
-    def __init__(self, length: float = 1.0) -> None:
-        if not length < 1.2:
-            raise ValueError("a refusal of its own")
+    def __init__(self, length: Annotated[float, Field(lt=1.2)] = 1) -> None:
         self.length = length
 
     def profile(self, squared_distance):
         value = (squared_distance * (-0.5 / self.length**2)).exp()
         return value, value * -0.5, value * 0.25
+
+
+class RefusesNumbers(Gaussian):
+    """Sound; its constructor knows a bound that its annotation does not state."""
+
+    def __init__(self, power: float = 2.0, digits: int = 3) -> None:
+        if power != 2.0:
+            raise ValueError("2 is the only power")
 
 
 KERNEL_DEFECTS = [
@@ -150,6 +157,13 @@ KERNEL_DEFECTS = [
     (Asymmetric, "value_is_symmetric", "k(x, y) and k(y, x) differ"),
     (Asymmetric, "generator_matches_the_kernel", "image of the kernel is wrong"),
 ]
+
+
+def test_numbers_that_a_constructor_refuses_are_no_fault(failures):
+    assert not failures("kernels", RefusesNumbers)
+    findings = report("kernels", RefusesNumbers)
+    (skipped,) = (one for one in findings if one.component == "RefusesNumbers(power=3.0, digits=4)")
+    assert "the constructor refuses these numbers: ValueError: 2 is the only power" in skipped.what
 
 
 def test_a_sound_kernel_passes(failures):

@@ -147,7 +147,9 @@ def test_what_is_exported_is_what_was_found_and_runs(study: SimpleNamespace, cal
 
 
 def test_workers_of_one_command_share_its_trials(study: SimpleNamespace, call: Call) -> None:
-    assert "8 of 8 trials finished: 8 ok" in call("study", "run", *study.names, "--workers", "2")
+    said = call("study", "run", *study.names, "--workers", "2")
+    assert "8 of 8 trials finished: 8 ok" in said
+    assert "worker " not in said  # each ended by itself, and well
     alone = study.out.with_name("alone")
     call("study", "run", "suite.yaml", "--out", str(alone))
     # the draws of a random search do not depend on the number of workers, nor do results on who has found them

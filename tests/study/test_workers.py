@@ -115,14 +115,25 @@ def test_a_killed_worker_on_postgresql(planted: Path, tmp_path: Path, postgres: 
     assert not (tmp_path / "out" / "study.journal").exists()
 
 
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 @pytest.fixture
-def commanded(planted: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], Opened, list[int]]]:
-    """`study run --workers 2` of twelve trials, its study, and its workers' processes, both in a trial."""
+def commanded(
+    planted: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[tuple[subprocess.Popen[str], Opened, list[int]]]:
+    """`study run --workers 2` of twelve trials, its study, and its workers' processes, both in a trial.
+
+    ``background``: as a shell without job control starts what it does not wait for.
+    """
+    prepare = _ignore_interrupts if getattr(request, "param", "") == "background" else None
     overrides = ("samplers.x.sleep=1.5",)
     opened = open_all(planted, StudyOptions(tmp_path / "out", None, None, overrides, True), create=True)
     command = [sys.executable, "-P", "-m", "kfpbench.cli", "study", "run", str(planted), "--out", str(tmp_path / "out")]
     command += ["--allow-plugins", "--workers", "2", *(part for one in overrides for part in ("--set", one))]
-    process = subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE, text=True)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True, preexec_fn=prepare)
     workers: list[int] = []
     try:
         wait_for(lambda: len(_running(opened.study)) == 2, [process])
@@ -150,17 +161,36 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to see processes by")
+has_proc = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc to see processes by")
+
+
+def wait_until_ended(workers: list[int]) -> None:
+    end = time.monotonic() + 60
+    while any(_is_alive(pid) for pid in workers):
+        assert time.monotonic() < end, "a worker goes on"
+        time.sleep(0.1)
+
+
+@has_proc
+@pytest.mark.parametrize("commanded", ["foreground", "background"], indirect=True)
 def test_workers_end_with_the_command_that_started_them(commanded) -> None:
     process, opened, workers = commanded
     process.kill()
     process.wait()
-    end = time.monotonic() + 60
-    while any(_is_alive(pid) for pid in workers):
-        assert time.monotonic() < end, "a worker goes on without its command"
-        time.sleep(0.1)
-    now = tally(opened.study.get_trials(deepcopy=False))
-    assert now.finished < 12
+    wait_until_ended(workers)
+    assert tally(opened.study.get_trials(deepcopy=False)).finished < 12
+    assert work_on_again(opened) == 12
+
+
+@has_proc
+def test_a_signal_to_the_command_alone_ends_its_workers(commanded) -> None:
+    process, opened, workers = commanded
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; finished trials are kept" in said
+    wait_until_ended(workers)
+    assert tally(opened.study.get_trials(deepcopy=False)).finished < 12
     assert work_on_again(opened) == 12
 
 
@@ -177,8 +207,9 @@ def test_a_worker_that_dies_is_named_at_once(commanded) -> None:
     os.kill(workers[0], signal.SIGKILL)
     said, _ = process.communicate(timeout=120)
     lines = said.splitlines()
-    (at,) = (k for k, line in enumerate(lines) if "was ended by SIGKILL" in line)
-    assert lines[at] == f"worker {workers[0]} was ended by SIGKILL; its trial is begun anew by the 1 left"
+    (at,) = (k for k, line in enumerate(lines) if line.startswith("worker "))  # the other one ended well
+    ended = "the process was ended by signal 9 (SIGKILL, most likely for want of memory)"
+    assert lines[at] == f"worker {workers[0]}: {ended}; a trial that it had is begun anew by the 1 left"
     assert sum(line.startswith("[") for line in lines[at:]) >= 8  # it did not wait for the end
     assert "12 of 12 trials finished: 12 ok" in said
     assert process.returncode == 0

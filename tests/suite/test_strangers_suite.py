@@ -190,7 +190,7 @@ def test_an_include_reads_nothing_outside(name: str) -> None:
     os.mkfifo("pipe")
     with pytest.raises(SuiteError) as caught:
         load_suite(write(include=[name]))
-    assert "may not leave" in str(caught.value) or "not exist" in str(caught.value) or "is a path" in str(caught.value)
+    assert any(word in str(caught.value) for word in ("may not leave", "not exist", "is a path", "this is a folder"))
 
 
 def test_an_include_of_an_include_starts_from_the_same_folder() -> None:
