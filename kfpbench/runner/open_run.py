@@ -78,13 +78,15 @@ def open_run(
                 remedy="Name another folder with --out; nothing was changed.",
                 where=str(path),
             )
+        again = "Run all cells again with --force, or name" if study is None else "Name"  # trials are never run again
+        again += " another folder with --out; nothing was changed."
         changed = [
             name for name, digest in manifest["plugins"].items() if old.get("plugins", {}).get(name, digest) != digest
         ]
         if changed and not force:
             raise StoreError(
                 f"the plugin {', '.join(changed)} has changed since this run began: its finished cells are out of date",
-                remedy="Run all cells again with --force, or name another folder with --out; nothing was changed.",
+                remedy=again,
                 where=str(path),
             )
         others = [
@@ -96,7 +98,7 @@ def open_run(
             raise StoreError(
                 "a score's file has changed since this run began: its finished cells are out of date",
                 got=others[0],
-                remedy="Run all cells again with --force, or name another folder with --out; nothing was changed.",
+                remedy=again,
                 where=str(path),
             )
         earlier = [*old.get("earlier", []), {key: old.get(key) for key in ("started", "finished", "environment")}]

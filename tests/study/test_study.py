@@ -282,3 +282,12 @@ def test_of_a_block_that_is_chosen_what_tells_it_from_the_others_is_shown(plante
     assert shown[kernel] == {"name": "rbf"}  # all three have the bandwidth
     assert shown[solver] == dense  # the other choice is no block
     assert shown[f"{kernel}.factor"] == 2.0
+
+
+def test_trials_of_a_plugin_that_has_changed_are_not_gone_on_with(planted: Path) -> None:
+    studied(planted, "study.budget.trials=1")
+    plugin = planted.with_name("planted.py")
+    plugin.write_text(plugin.read_text() + "\n# changed\n")
+    with pytest.raises(StoreError, match=r"has changed since .* Name another folder with --out") as caught:
+        studied(planted, "study.budget.trials=2")
+    assert "--force" not in str(caught.value)  # no verb of a study has it
