@@ -84,10 +84,11 @@ class CellTable(_Options):
 class DifferenceTable(_Options):
     """A row for each cell: its metrics less those of the cell ``against``, paired by seed, with 95 % intervals.
 
-    The verdict is claimed only where the interval leaves out 0; cells that may not be compared say why.
+    ``against`` may map cells to the cell that each is read against: these are the rows then. The verdict is claimed
+    only where the interval leaves out 0; cells that may not be compared say why.
     """
 
-    against: str
+    against: str | dict[str, str]
     cells: Titles | None = None
     heading: str = "cell"
 
@@ -102,18 +103,28 @@ class DifferenceTable(_Options):
                 remedy="Take one run, or time the samplers in turns (kfpbench time).",
             )
         records = _records(self.runs, folder)
-        anchors = [group for group in groups if group.label == self.against]
-        if len(anchors) != 1:
-            raise StoreError(
-                "not one cell has that label", got=self.against, allowed=", ".join(group.label for group in groups)
-            )
-        base = [records[cell.ident] for cell in anchors[0].cells if cell.status == "ok"]
         body = []
-        for name, group in _chosen([group for group in groups if group is not anchors[0]], self.cells):
-            own = [records[cell.ident] for cell in group.cells if cell.status == "ok"]
+        for name, group, anchor in self._pairs(groups):
+            own, base = ([records[cell.ident] for cell in one.cells if cell.status == "ok"] for one in (group, anchor))
             body.append([name, *(_difference(own, base, metric) for metric in self.metrics)])
         head = [self.heading, *(f"{title or title_of(metric)}, difference" for metric, title in self.metrics.items())]
         return markdown_table(head, body)
+
+    def _pairs(self, groups: Sequence[Group]) -> list[tuple[str, Group, Group]]:
+        """The rows with their names, and what each is read against."""
+        if isinstance(self.against, str):
+            anchor = _anchor(groups, self.against)
+            others = [group for group in groups if group is not anchor]
+            return [(name, group, anchor) for name, group in _chosen(others, self.cells)]
+        if self.cells is not None:
+            raise StoreError(
+                "`against` names the rows already", got=f"{len(self.cells)} cells", remedy="Leave out `cells`."
+            )
+        rows = _chosen(groups, dict.fromkeys(self.against))
+        return [
+            (f"{label} less {base}", group, _anchor(groups, base))
+            for (_, group), (label, base) in zip(rows, self.against.items(), strict=True)
+        ]
 
 
 class ClaimTable(Table):
@@ -148,6 +159,14 @@ def open_below(name: str, folder: Path) -> RunFolder:
 
 def _groups(runs: Sequence[str], folder: Path) -> list[Group]:
     return with_own_labels(group_repeats(read_cells(_records(runs, folder).values())))
+
+
+def _anchor(groups: Sequence[Group], label: str) -> Group:
+    """The cell that others are read against. Raises StoreError where not one has that label."""
+    found = [group for group in groups if group.label == label]
+    if len(found) != 1:
+        raise StoreError("not one cell has that label", got=label, allowed=", ".join(group.label for group in groups))
+    return found[0]
 
 
 def _records(runs: Sequence[str], folder: Path) -> dict[str, CellRecord]:

@@ -26,8 +26,9 @@ def open_run(
     """The run folder at ``path``, made or continued, with a manifest of this part of the run.
 
     ``study`` says of which study the cells are trials. Raises StoreError for a folder that holds a run of another
-    suite, or a study where a run is opened and the other way round, and, without ``force``, where a plugin or a file
-    of a score has changed since the run began: its finished cells are out of date. A refusal changes nothing.
+    suite, a study where a run is opened and the other way round, or a log that is only read, and, without ``force``,
+    where a plugin or a file of a score has changed since the run began: its finished cells are out of date. A refusal
+    changes nothing.
     """
     from kfpbench.runner.materials import choose_device
 
@@ -61,6 +62,7 @@ def open_run(
         manifest["claim"] = suite.model.claim.model_dump(mode="json")
     if RunFolder.is_run(path):
         folder = RunFolder.open(path)
+        folder.log.require_writable()
         old = folder.read_manifest()
         name = old.get("suite", {}).get("name")
         if name != suite.model.name:

@@ -1,12 +1,14 @@
 """cells.jsonl: one line a finished cell, appended and made durable at once, so that a killed run loses no
-cell.
+cell. A run that is put by may have it as cells.jsonl.gz, which is read alone.
 """
 
 from __future__ import annotations
 
 import errno
+import gzip
 import hashlib
 import os
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,7 @@ from kfpbench.store.atomic import fsync_folder, full_disk_named
 from kfpbench.store.records import CellRecord
 
 _TAIL_BLOCK = 1 << 16
+_LARGEST = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -40,20 +43,38 @@ class LogContent:
 
 
 class CellLog:
-    """The log at ``path``. Several processes may append: a lock keeps lines whole where fcntl exists."""
+    """The log at ``path``. Several processes may append: a lock keeps lines whole where fcntl exists.
+
+    Where there is none, it is read from ``packed``, the same file compressed by gzip, to which nothing is appended.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.packed = path.with_name(path.name + ".gz")
         self._last: tuple[str, LogContent] | None = None  # the latest reading, by the digest of all bytes
 
     def append(self, record: CellRecord) -> None:
         """Add one line by a single write, then flush it to the disk (fsync).
 
         A half-written last line is cut off first. Raises DiskFullError when the disk takes only a part of the
-        line, or none; that part is cut off again.
+        line, or none; that part is cut off again; StoreError where the log is there in its compressed form alone.
         """
+        self.require_writable()
         with full_disk_named(self.path):
             self._append(record)
+
+    def exists(self) -> bool:
+        """Whether there is a log, compressed or not."""
+        return self.path.exists() or self.packed.exists()
+
+    def require_writable(self) -> None:
+        """Raise StoreError where the log is there in its compressed form alone."""
+        if self.packed.exists() and not self.path.exists():
+            raise StoreError(
+                "the log of cells is compressed, and is only read",
+                remedy=f"Unpack it (gunzip {self.packed.name}), or name another folder.",
+                where=str(self.packed),
+            )
 
     def _append(self, record: CellRecord) -> None:
         line = record.to_json().encode("ascii") + b"\n"
@@ -99,7 +120,8 @@ class CellLog:
     def read(self) -> LogContent:
         """Read every record; no file reads as no record. Cost: one pass over the file, for one state of it once.
 
-        Raises StoreError with the line number for a whole line that is not a record.
+        Raises StoreError with the line number for a whole line that is not a record, and for a compressed log that
+        cannot be unpacked.
         """
         content = self._bytes()
         state = hashlib.sha256(content).hexdigest()
@@ -126,7 +148,20 @@ class CellLog:
         return hashlib.sha256(content[: content.rfind(b"\n") + 1]).hexdigest()
 
     def _bytes(self) -> bytes:
-        return self.path.read_bytes() if self.path.exists() else b""
+        if self.path.exists():
+            return self.path.read_bytes()
+        return self._unpacked() if self.packed.exists() else b""
+
+    def _unpacked(self) -> bytes:
+        """The content of the compressed log, of at most 1 GiB: a stranger's file may unpack to anything."""
+        try:
+            with gzip.open(self.packed) as file:
+                content = file.read(_LARGEST + 1)
+        except (EOFError, OSError, zlib.error) as error:
+            raise StoreError(f"the log of cells cannot be unpacked: {error}", where=str(self.packed)) from error
+        if len(content) > _LARGEST:
+            raise StoreError("the log of cells unpacks to more than 1 GiB", where=str(self.packed))
+        return content
 
 
 def latest(records: Iterable[CellRecord]) -> list[CellRecord]:

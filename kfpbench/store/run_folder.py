@@ -1,6 +1,7 @@
 """The folder of one run: manifest.json, cells.jsonl, results.parquet, samples/, eigenfunctions/, report.html.
 
-cells.jsonl is the truth; results.parquet is made from it and can be made again at any time.
+cells.jsonl is the truth; results.parquet is made from it and can be made again at any time. A run that is put by
+may have it compressed, as cells.jsonl.gz: it is read, and not gone on with.
 """
 
 from __future__ import annotations
@@ -216,7 +217,7 @@ def load_run(folder: str | os.PathLike[str]) -> DataFrame:
     """
     run = RunFolder.open(folder)
     if run.results_path.is_file():
-        frame = read_parquet(run.results_path, run.log.digest() if run.log.path.exists() else None)
+        frame = read_parquet(run.results_path, run.log.digest() if run.log.exists() else None)
         if frame is not None:
             return frame
     content = run.log.read()

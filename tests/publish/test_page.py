@@ -76,6 +76,25 @@ def test_differences_are_the_paired_ones(page: Path) -> None:
     assert (low, high) == pytest.approx((made.low, made.high), abs=0.01)
 
 
+def test_each_cell_is_read_against_its_own(page: Path) -> None:
+    against = "{theirs: ours, ours: theirs}"
+    page.write_text(block(f"runs: [first, second]\nmetrics: [frechet]\nagainst: {against}", kind="differences"))
+    _, _, *body = rows(fill_page(page).text)
+    assert [row[0] for row in body] == ["theirs less ours", "ours less theirs"]
+    assert body[0][1].startswith("+")
+    assert body[0][1].endswith(", worse")
+    assert body[1][1].startswith("\N{MINUS SIGN}")
+    assert body[1][1].endswith(", better")
+    page.write_text(block("runs: first\nmetrics: [frechet]\nagainst: {ours: nobody}", kind="differences"))
+    with pytest.raises(StoreError, match="not one cell has that label; got 'nobody'"):
+        fill_page(page)
+    page.write_text(
+        block("runs: first\nmetrics: [frechet]\nagainst: {ours: theirs}\ncells: [ours]", kind="differences")
+    )
+    with pytest.raises(StoreError, match="names the rows already"):
+        fill_page(page)
+
+
 def test_cells_that_may_not_be_compared_say_why(tmp_path: Path) -> None:
     make_run(tmp_path / "run", [make_cell("ours"), make_cell("few", n=50)])
     page = tmp_path / "page.md"

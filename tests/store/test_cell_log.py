@@ -1,3 +1,4 @@
+import gzip
 import os
 import subprocess
 import sys
@@ -5,6 +6,7 @@ import sys
 import pytest
 
 from kfpbench.errors import StoreError
+from kfpbench.store import cell_log
 from kfpbench.store.cell_log import CellLog, latest
 
 
@@ -128,3 +130,36 @@ def test_the_digest_is_of_whole_lines_only(log, make_record):
     assert log.digest() == log.read().digest == digest
     log.append(make_record("c2"))
     assert log.digest() == log.read().digest != digest
+
+
+def test_a_compressed_log_is_read_and_not_written(log, make_record):
+    for name in ("a", "b"):
+        log.append(make_record(name))
+    whole = log.read()
+    with gzip.open(log.packed, "wb") as file:
+        file.write(log.path.read_bytes())
+    log.path.unlink()
+    packed = log.packed.read_bytes()
+    again = CellLog(log.path)
+    assert (again.read(), again.digest(), again.exists()) == (whole, log.digest(), True)
+    with pytest.raises(StoreError, match=r"only read.*gunzip cells\.jsonl\.gz"):
+        again.append(make_record("c"))
+    assert log.packed.read_bytes() == packed
+    assert not log.path.exists()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [lambda content: content[:-20], lambda content: b"no gzip", lambda content: content[:40] + b"x" * 9 + content[49:]],
+)
+def test_a_damaged_compressed_log_is_named(log, make_record, spoil):
+    log.packed.write_bytes(spoil(gzip.compress(make_record("a").to_json().encode())))
+    with pytest.raises(StoreError, match="cannot be unpacked"):
+        log.read()
+
+
+def test_a_compressed_log_may_not_unpack_to_anything(log, monkeypatch):
+    monkeypatch.setattr(cell_log, "_LARGEST", 1000)
+    log.packed.write_bytes(gzip.compress(b"0" * 1001))
+    with pytest.raises(StoreError, match="unpacks to more than"):
+        log.read()
