@@ -20,6 +20,7 @@ from kfpbench.report.paper_style import (
     GREY,
     MARKERS,
     TEXT,
+    figure_bytes,
     legend_below,
     literal,
     new_figure,
@@ -61,7 +62,7 @@ def write_figures(records: Iterable[Any], folder: Path, form: str = "pdf") -> li
     with styled():
         for name, figure in paper_figures(records):
             path = Path(folder) / f"{name}.{form}"
-            write_bytes(path, _as_bytes(figure, form))
+            write_bytes(path, figure_bytes(figure, form))
             paths.append(path)
     return paths
 
@@ -330,15 +331,3 @@ def _reach(estimate: Estimate) -> tuple[list[float], list[float]]:
 def _row_reach(row: Sequence[Any]) -> tuple[list[float], list[float]]:
     value, low, high, _ = row
     return [max(value - low, 0.0)], [max(high - value, 0.0)]
-
-
-def _as_bytes(figure: Figure, form: str) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    # without the time of writing, so that the same numbers give the same file
-    stamps: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
-    figure.savefig(
-        buffer, format=form, dpi=300, metadata={**stamps[form], "Creator" if form != "png" else "Software": "kfpbench"}
-    )
-    return buffer.getvalue()

@@ -129,3 +129,16 @@ _AROUND = (
     (0, 6, "center", "bottom"),
     (0, -6, "center", "top"),
 )
+
+
+def figure_bytes(figure: Figure, form: str) -> bytes:
+    """The figure as a file of that form, one of pdf, svg and png; the same bytes for the same figure."""
+    import io
+
+    buffer = io.BytesIO()
+    # without the time of writing, so that the same numbers give the same file
+    stamps: dict[str, dict[str, Any]] = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {}}
+    figure.savefig(
+        buffer, format=form, dpi=300, metadata={**stamps[form], "Creator" if form != "png" else "Software": "kfpbench"}
+    )
+    return buffer.getvalue()

@@ -68,15 +68,25 @@ def write_samples(path: Path, samples: NDArray[np.float32], dataset: Dataset) ->
         )
 
 
+def read_levels(path: Path) -> NDArray[np.uint8]:
+    """The samples of a file as they are stored: of images the levels (n, C, H, W). Raises StoreError."""
+    return _stored(path)
+
+
 def read_samples(path: Path) -> NDArray[np.float32]:
     """The rows (n, d) of a file that `write_samples` wrote; images again in [-1, 1]. Raises StoreError."""
+    stored = _stored(path)
+    if stored.dtype == np.uint8:
+        return (stored.reshape(len(stored), -1).astype(np.float32) / 127.5 - 1.0).astype(np.float32)
+    return stored.astype(np.float32)
+
+
+def _stored(path: Path) -> NDArray:
     from zipfile import BadZipFile
 
     try:
         with np.load(path, allow_pickle=False) as content:
-            stored = content["samples"]
+            found: NDArray = content["samples"]
     except (OSError, EOFError, ValueError, KeyError, BadZipFile) as error:
         raise StoreError(f"not a file of samples: {error}", where=str(path)) from error
-    if stored.dtype == np.uint8:
-        return (stored.reshape(len(stored), -1).astype(np.float32) / 127.5 - 1.0).astype(np.float32)
-    return stored.astype(np.float32)
+    return found
