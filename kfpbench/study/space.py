@@ -61,7 +61,7 @@ class Space:
         return {path: _from_optuna(one, params[path]) for path, one in self.parameters.items() if path in params}
 
     def shown(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Values as people read them: of a block its name, and what tells it from the other choices."""
+        """Values as people read them: of a block its name, and what tells it from the other choices; four digits."""
         return {path: shown_choice(self.parameters[path], value) for path, value in values.items()}
 
     def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,7 +116,9 @@ class Space:
 
 
 def shown_choice(parameter: ParameterBlock, value: Any) -> Any:
-    """A choice less the keys that all choices have with equal values; anything else as it is."""
+    """A choice less the keys that all choices have with equal values; of a range's number four digits."""
+    if parameter.choices is None and isinstance(value, float):
+        return float(f"{value:.4g}")
     choices = parameter.choices or []
     if not isinstance(value, dict) or len(choices) < 2 or not all(isinstance(one, dict) for one in choices):
         return value
