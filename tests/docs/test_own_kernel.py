@@ -104,9 +104,9 @@ def test_a_kernel_of_ones_own_from_a_copy_to_a_study(tmp_path: Path, capsys: pyt
     newcomer.edits("study.yaml", renamed, ("my_kernel.py", "mine.py"), ("name: my_kernel_study\n", "name: tuned\n"))
     said = newcomer.does("study run", command, "study", "run", "study.yaml", "--allow-plugins")
     assert "12 of 12 trials finished: 12 ok" in said
-    trials = dict(re.findall(r'trial (\d+) .*"name": "(\w+)"', said))
+    trials = dict(re.findall(r"trial (\d+) .* kernel=(\w+)", said))
     assert set(trials.values()) == {NAME, "rbf"}
-    searched = re.findall(rf'"{NAME}"}}, factor=\S+ a=([0-9.]+)', said)
+    searched = re.findall(rf"kernel={NAME}, factor=\S+ a=([0-9.]+)", said)
     assert len(searched) == list(trials.values()).count(NAME)  # its own parameter, in its trials alone
     assert len(re.findall(r" a=[0-9.]+", said)) == len(searched)
     assert all(0.5 <= float(a) <= 4.0 for a in searched)
