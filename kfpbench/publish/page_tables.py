@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -51,6 +51,7 @@ Titles = Annotated[dict[str, str | None], BeforeValidator(_as_titles)]
 class _Options(Table):
     runs: Runs
     metrics: Titles
+    duplicates: Literal["refused", "first"] = "refused"  # of a cell that several runs hold; first: in the order of runs
 
 
 class CellTable(_Options):
@@ -65,7 +66,7 @@ class CellTable(_Options):
 
     def lines(self, folder: Path) -> list[str]:
         """A head, and a line for each cell."""
-        rows = _chosen(_groups(self.runs, folder), self.cells)
+        rows = _chosen(_groups(self, folder), self.cells)
         if self.sort_by is not None:
             rows.sort(key=lambda row: _sort_key(row[1].estimates.get(str(self.sort_by))))
         for metric in [*self.metrics, *([self.sort_by] if self.sort_by else [])]:
@@ -94,7 +95,7 @@ class DifferenceTable(_Options):
 
     def lines(self, folder: Path) -> list[str]:
         """A head, and a line for each cell."""
-        groups = _groups(self.runs, folder)
+        groups = _groups(self, folder)
         times = [name for name in self.metrics if name in COST_METRICS - {"nfe", "setup_nfe"}]
         if len(self.runs) > 1 and times:
             raise StoreError(
@@ -102,7 +103,7 @@ class DifferenceTable(_Options):
                 got=", ".join(times),
                 remedy="Take one run, or time the samplers in turns (kfpbench time).",
             )
-        records = _records(self.runs, folder)
+        records = _records(self, folder)
         body = []
         for name, group, anchor in self._pairs(groups):
             own, base = ([records[cell.ident] for cell in one.cells if cell.status == "ok"] for one in (group, anchor))
@@ -157,8 +158,8 @@ def open_below(name: str, folder: Path) -> RunFolder:
     return RunFolder.open(path)
 
 
-def _groups(runs: Sequence[str], folder: Path) -> list[Group]:
-    return with_own_labels(group_repeats(read_cells(_records(runs, folder).values())))
+def _groups(options: _Options, folder: Path) -> list[Group]:
+    return with_own_labels(group_repeats(read_cells(_records(options, folder).values())))
 
 
 def _anchor(groups: Sequence[Group], label: str) -> Group:
@@ -169,16 +170,21 @@ def _anchor(groups: Sequence[Group], label: str) -> Group:
     return found[0]
 
 
-def _records(runs: Sequence[str], folder: Path) -> dict[str, CellRecord]:
-    """The records of all runs by cell, in order. Raises StoreError for a cell that two of them hold."""
+def _records(options: _Options, folder: Path) -> dict[str, CellRecord]:
+    """The records of all runs by cell, in order. Raises StoreError for a cell that two of them hold, unless the options
+    take the first.
+    """
     records: dict[str, CellRecord] = {}
-    for name in runs:
+    for name in options.runs:
         for one in open_below(name, folder).records():
             if one.cell in records:
+                if options.duplicates == "first":
+                    continue
                 raise StoreError(
                     "two runs hold the same cell",
                     got=f"{one.label}, in {name} too",
-                    remedy="Compare such runs by `kfpbench compare`, or join them by `kfpbench collect`.",
+                    remedy="Say `duplicates: first`, compare such runs by `kfpbench compare`, or join them by "
+                    "`kfpbench collect`.",
                 )
             records[one.cell] = replace(one, index=len(records))
     return records

@@ -12,7 +12,7 @@ from kfpbench.errors import StoreError
 from kfpbench.report.aggregate import Group, group_repeats
 from kfpbench.report.cells import read_cells
 from kfpbench.report.naming import with_own_labels
-from kfpbench.report.paper_style import TEXT, figure_bytes, literal, new_figure, styled
+from kfpbench.report.paper_style import TEXT, figure_bytes, shortened, styled
 from kfpbench.store.atomic import write_bytes
 from kfpbench.store.output_folder import make_output_folder
 from kfpbench.store.records import CellRecord
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = 14  # images in a row: of 32 pixels, a tenth of an inch each in the width of a text
 _GAP = 2  # pixels between two of them
+_MARGIN, _LETTER = 0.12, 0.055  # inches left of the images: beside a name, and for each letter of it
 
 
 def write_sample_sheet(run: RunFolder, labels: Sequence[str], folder: Path, form: str) -> Path:
@@ -43,17 +44,24 @@ def sample_sheet(run: RunFolder, labels: Sequence[str]) -> Figure:
     Row i of every sampler starts from the same noise, so that a column is one draw. Raises StoreError for a label that
     not one cell has, a cell that kept no images, or rows of different data sets.
     """
+    from matplotlib.figure import Figure
+
     records = {record.cell: record for record in run.records()}
     groups = with_own_labels(group_repeats(read_cells(records.values())))
     chosen = [_of_label(groups, label) for label in labels]
     if len(datasets := sorted({group.first.dataset for group in chosen})) > 1:
         raise StoreError("the cells of one sheet are of several data sets", got=", ".join(datasets))
-    figure = new_figure(TEXT, 0.47 * len(chosen))
-    for axes, group in zip(figure.subplots(len(chosen), 1, squeeze=False)[:, 0], chosen, strict=True):
-        row = _row(_images(run, records[group.first.ident]))
+    rows = [_row(_images(run, records[group.first.ident])) for group in chosen]
+    names = [shortened(group.label, 44) for group in chosen]
+    left = (_MARGIN + _LETTER * max(map(len, names))) / TEXT
+    height = TEXT * (1.0 - left) * max(row.shape[0] / row.shape[1] for row in rows)
+    figure = Figure(figsize=(TEXT, 1.1 * height * len(rows)))  # every row gets the same place, beside the longest name
+    panels = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    figure.subplots_adjust(left=left, right=1.0, bottom=0.0, top=1.0, hspace=0.1)
+    for axes, name, row in zip(panels, names, rows, strict=True):
         axes.imshow(row, interpolation="nearest")
         axes.set_xticks([])
-        axes.set_yticks([row.shape[0] / 2], [literal(group.label)])
+        axes.set_yticks([row.shape[0] / 2], [name])
         axes.tick_params(length=0)
         axes.grid(False)
         axes.spines[:].set_visible(False)

@@ -171,6 +171,11 @@ def test_a_cell_of_two_runs_is_no_repeat_of_itself(tmp_path: Path) -> None:
     page.write_text(block("runs: [before, after]\nmetrics: [frechet]"))
     with pytest.raises(StoreError, match="two runs hold the same cell"):
         fill_page(page)
+    page.write_text(block("runs: [before, after]\nmetrics: [frechet]\nduplicates: first"))
+    _, _, *body = rows(fill_page(page).text)
+    page.write_text(block("runs: before\nmetrics: [frechet]"))
+    assert rows(fill_page(page).text)[2:] == body
+    assert len(body) == 1
 
 
 def test_rows_of_different_n_make_no_table(tmp_path: Path) -> None:
