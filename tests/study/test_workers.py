@@ -119,6 +119,10 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def _obey_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # the tests themselves may run in the background
+
+
 @pytest.fixture
 def commanded(
     planted: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -127,7 +131,7 @@ def commanded(
 
     ``background``: as a shell without job control starts what it does not wait for.
     """
-    prepare = _ignore_interrupts if getattr(request, "param", "") == "background" else None
+    prepare = _ignore_interrupts if getattr(request, "param", "") == "background" else _obey_interrupts
     overrides = ("samplers.x.sleep=1.5",)
     opened = open_all(planted, StudyOptions(tmp_path / "out", None, None, overrides, True), create=True)
     command = [sys.executable, "-P", "-m", "kfpbench.cli", "study", "run", str(planted), "--out", str(tmp_path / "out")]
