@@ -1,4 +1,4 @@
-"""What the verbs of `kfpbench study` do: run and join a study, and show what came of it."""
+"""Run and join a study: what `kfpbench study run` and `worker` do."""
 
 from __future__ import annotations
 
@@ -9,65 +9,24 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from kfpbench.errors import StoreError
 from kfpbench.executors.isolated_cell import how_it_ended
 from kfpbench.store.records import utc_now
 from kfpbench.store.run_folder import RunFolder
-from kfpbench.study.claims import Claims, claims_of
-from kfpbench.study.definition import Definition
-from kfpbench.study.folder import STUDIES, open_folder, stage_path
+from kfpbench.study.folder import stage_path
+from kfpbench.study.opened import Opened, open_all
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.space import Space
-from kfpbench.study.storage import Place, open_storage
 from kfpbench.study.trials import Tally, reason_of, tally, what_of
-from kfpbench.study.worker import SIBLINGS, Notice, open_study, work
+from kfpbench.study.worker import SIBLINGS, Notice, work
 from kfpbench.suite.cell_name import compact
-from kfpbench.suite.load import Suite, load_suite
-
-if TYPE_CHECKING:
-    from optuna import Study
 
 _POLL = 0.2  # seconds between two looks at the workers
 _GRACE = 5.0  # seconds in which a worker that was interrupted has ended
 STORAGE_VARIABLE = "KFPBENCH_STUDY_STORAGE"  # a URL may hold a password, which a command line shows to everybody
-
-
-@dataclass(frozen=True)
-class Opened:
-    """A study with everything that belongs to it."""
-
-    suite: Suite
-    definition: Definition
-    place: Place
-    folder: Path
-    study: Study
-    claims: Claims
-
-
-def open_all(file: Path, options: StudyOptions, *, create: bool) -> Opened:
-    """Load the suite, and open its study; with ``create`` make both the study and its folder.
-
-    Raises SuiteError for a bad suite or one without a study, StoreError as `open_storage` and `open_study` do.
-    """
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # the worker says what becomes of each trial
-    suite = load_suite(file, overrides=options.overrides, allow_plugins=options.allow_plugins)
-    definition = Definition.of(suite, options.name)
-    folder = options.out if options.out is not None else STUDIES / definition.name
-    place = Place.of(options.storage, folder)
-    if create:
-        open_folder(folder, suite, definition, _shown_command())
-    storage = open_storage(place, definition.block.heartbeat, create=create)
-    claims = claims_of(place, definition.name)
-    study = open_study(definition, storage, claims, create=create)
-    return Opened(suite, definition, place, folder, study, claims)
 
 
 def run_study(file: Path, options: StudyOptions, workers: int) -> int:
@@ -177,14 +136,6 @@ def _finish(opened: Opened) -> None:
             folder.write_results()
 
 
-def existing(file: Path, options: StudyOptions) -> Opened:
-    """A study that is there already, to be looked at. Raises StoreError where none of its trials has finished."""
-    opened = open_all(file, options, create=False)
-    if not tally(opened.study.get_trials(deepcopy=False)).finished:
-        raise StoreError("no trial of the study has finished yet", got=opened.definition.name)
-    return opened
-
-
 def _line(notice: Notice, space: Space) -> str:
     """One finished trial: how many there are now, what became of it, its numbers and its configuration."""
     trial = notice.trial
@@ -205,13 +156,6 @@ def _tally_text(now: Tally, wanted: int | None) -> str:
         counts[what_of(trial)] = counts.get(what_of(trial), 0) + 1
     of = "" if wanted is None else f" of {wanted}"
     return f"{now.finished}{of} trials finished: " + ", ".join(f"{count} {what}" for what, count in counts.items())
-
-
-def _shown_command() -> list[str]:
-    """The command as a record may show it: without the password of a storage."""
-    from kfpbench.study.storage import redacted
-
-    return ["kfpbench", *(redacted(one) if "://" in one else one for one in sys.argv[1:])]
 
 
 def _say(console: Console, text: str) -> None:

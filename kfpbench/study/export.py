@@ -11,8 +11,8 @@ from typing import Any
 
 from kfpbench.errors import ParameterError, StoreError
 from kfpbench.store.atomic import write_bytes
-from kfpbench.study.command import Opened
 from kfpbench.study.definition import Definition
+from kfpbench.study.opened import Opened
 from kfpbench.study.results import Row, front_of, rows_of
 from kfpbench.study.space import Values
 from kfpbench.suite.grid import read_axes

@@ -14,9 +14,9 @@ from kfpbench.report.numbers import format_seconds
 from kfpbench.report.provenance import provenance, suite_text
 from kfpbench.store.atomic import write_bytes
 from kfpbench.store.run_folder import RunFolder
-from kfpbench.study.command import Opened
 from kfpbench.study.figures import front_figures, history_figure, importance_figure, slice_panels
 from kfpbench.study.folder import REPORT
+from kfpbench.study.opened import Opened
 from kfpbench.study.results import LEAST_RESULTS, Row, best_rows, front_of, importances, rows_of, stage_counts
 from kfpbench.study.views import number_text, short_names
 from kfpbench.suite.cell_name import compact

@@ -72,7 +72,7 @@ def worker(suite: SuitePath, options: StudyOptions) -> None:
 @sharing(_options)
 def best(suite: SuitePath, options: StudyOptions, as_json: AsJson = False) -> None:
     """Show the best trial in each objective, and a compromise."""
-    from kfpbench.study.command import existing
+    from kfpbench.study.opened import existing
     from kfpbench.study.views import show_best
 
     typer.echo(show_best(existing(suite, options), as_json))
@@ -89,7 +89,7 @@ def front(
     ] = None,
 ) -> None:
     """List the trials on the Pareto front."""
-    from kfpbench.study.command import existing
+    from kfpbench.study.opened import existing
     from kfpbench.study.views import show_front
 
     opened = existing(suite, options)
@@ -113,8 +113,8 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write the best configurations as a suite that `kfpbench run` accepts: on the test split, with other seeds."""
-    from kfpbench.study.command import existing
     from kfpbench.study.export import trial_numbers, write_suite
+    from kfpbench.study.opened import existing
 
     opened = existing(suite, options)
     numbers = None if trials is None else trial_numbers(trials)
@@ -125,7 +125,7 @@ def export(
 @sharing(_options)
 def importance(suite: SuitePath, options: StudyOptions, as_json: AsJson = False) -> None:
     """Show how much each parameter mattered to each objective."""
-    from kfpbench.study.command import existing
+    from kfpbench.study.opened import existing
     from kfpbench.study.views import show_importance
 
     typer.echo(show_importance(existing(suite, options), as_json))
@@ -135,7 +135,7 @@ def importance(suite: SuitePath, options: StudyOptions, as_json: AsJson = False)
 @sharing(_options)
 def report(suite: SuitePath, options: StudyOptions) -> None:
     """Write study.html into the study's folder: front, hypervolume, importances, slices, all trials."""
-    from kfpbench.study.command import existing
+    from kfpbench.study.opened import existing
     from kfpbench.study.report import write_study_report
 
     typer.echo(write_study_report(existing(suite, options)))

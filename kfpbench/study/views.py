@@ -9,8 +9,8 @@ from kfpbench.errors import StoreError
 from kfpbench.report.load_notes import MARK
 from kfpbench.report.numbers import format_plus_minus, format_value
 from kfpbench.store.json_values import dumps
-from kfpbench.study.command import Opened
 from kfpbench.study.definition import Definition
+from kfpbench.study.opened import Opened
 from kfpbench.study.results import LEAST_RESULTS, Row, best_rows, front_of, importances
 from kfpbench.suite.cell_name import axes_text, short_axis
 

@@ -15,7 +15,8 @@ import pytest
 from kfpbench.errors import StoreError
 from kfpbench.publish.page import fill_page
 from kfpbench.store.run_folder import RunFolder
-from kfpbench.study.command import Opened, existing, work_on
+from kfpbench.study.command import work_on
+from kfpbench.study.opened import Opened, existing
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.rebuild import rebuilt
 from kfpbench.study.results import Row, frame_of_rows, front_of, importances, rows_of, volume_history

@@ -11,7 +11,8 @@ import pytest
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 
-from kfpbench.study.command import Opened, existing, work_on
+from kfpbench.study.command import work_on
+from kfpbench.study.opened import Opened, existing
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.results import front_of, rows_of
 

@@ -12,7 +12,8 @@ import pytest
 
 from kfpbench.statistics.hypervolume import hypervolume
 from kfpbench.store.run_folder import RunFolder
-from kfpbench.study.command import Opened, existing, work_on
+from kfpbench.study.command import work_on
+from kfpbench.study.opened import Opened, existing
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.report import render_study
 from kfpbench.study.results import Row, frame_of_rows, front_of, rows_of

@@ -17,10 +17,11 @@ from kfpbench.runner.run_cell import lost_record
 from kfpbench.statistics.hypervolume import hypervolume
 from kfpbench.store.records import CellRecord, utc_now
 from kfpbench.store.run_folder import RunFolder
-from kfpbench.study.command import Opened, existing, open_all, work_on
+from kfpbench.study.command import work_on
 from kfpbench.study.export import write_suite
 from kfpbench.study.figures import front_figures
 from kfpbench.study.objectives import Objective, Reading, clearly_dominated
+from kfpbench.study.opened import Opened, existing, open_all
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.report import render_study
 from kfpbench.study.results import frame_of_rows, front_of, importances, rows_of, volume_history

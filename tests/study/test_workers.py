@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from kfpbench.study.command import Opened, existing, open_all
+from kfpbench.study.opened import Opened, existing, open_all
 from kfpbench.study.options import StudyOptions
 from kfpbench.study.results import rows_of
 from kfpbench.study.trials import OUTCOME, RETRY_OF, WORKER, tally
