@@ -21,7 +21,7 @@ from kfpbench.runner.summary import result_as_json
 from kfpbench.store.run_folder import RUNS
 
 if TYPE_CHECKING:
-    from kfpbench.suite.load import Suite
+    from kfpbench.suite.loaded import Suite
 
 
 def run_suite(file: Path, options: RunOptions, *, spectra_only: bool = False) -> int:

@@ -9,7 +9,7 @@ from kfpbench.errors import KfpbenchError
 from kfpbench.runner.materials import predict_memory
 from kfpbench.runner.progress import describe
 from kfpbench.suite.cell import Cell
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 from kfpbench.suite.select import select_cells
 
 _GIB = 2**30

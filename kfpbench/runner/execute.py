@@ -20,7 +20,8 @@ from kfpbench.store.records import CellRecord, exit_code_of, utc_now
 from kfpbench.store.run_folder import RUNS, RunFolder, load_run
 from kfpbench.store.run_lock import run_lock
 from kfpbench.suite.cell import Cell
-from kfpbench.suite.load import Suite, load_suite, suite_from_mapping
+from kfpbench.suite.load import load_suite, suite_from_mapping
+from kfpbench.suite.loaded import Suite
 from kfpbench.suite.select import select_cells
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from kfpbench.runner.settled_run import CONCLUDED
 from kfpbench.store.records import CellRecord
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 
 
 def finished_records(path: Path, suite: Suite, cells: Sequence[Cell], retry_failed: bool) -> list[CellRecord] | None:

@@ -11,7 +11,7 @@ from kfpbench.errors import CapabilityError, DataError, StoreError
 from kfpbench.runner.environment import describe_environment, machine_is_loaded
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 
 
 def open_run(

@@ -26,7 +26,7 @@ from kfpbench.store.records import utc_now
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import create
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 from kfpbench.suite.schema import Timing
 from kfpbench.suite.select import select_cells
 

@@ -16,7 +16,7 @@ from kfpbench.suite.cell import Cell
 from kfpbench.suite.components import component_entry, outputs_of
 from kfpbench.suite.expand import MAX_CELLS, plan_cells
 from kfpbench.suite.grid import OWNED, read_axes
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 from kfpbench.suite.paths import label_of
 from kfpbench.suite.places import Places
 from kfpbench.suite.problems import Path, Problem, closest, combine

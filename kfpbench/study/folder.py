@@ -12,7 +12,7 @@ from kfpbench.runner.open_run import open_run
 from kfpbench.store.records import utc_now
 from kfpbench.store.run_folder import RunFolder
 from kfpbench.study.definition import Definition
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 
 STUDIES = Path("reports") / "studies"  # default parent of study folders
 REPORT = "study.html"

@@ -15,7 +15,8 @@ from kfpbench.study.options import StudyOptions
 from kfpbench.study.storage import Place, open_storage, redacted
 from kfpbench.study.trials import tally
 from kfpbench.study.worker import open_study
-from kfpbench.suite.load import Suite, load_suite
+from kfpbench.suite.load import load_suite
+from kfpbench.suite.loaded import Suite
 
 if TYPE_CHECKING:
     from optuna import Study

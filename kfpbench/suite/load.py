@@ -8,7 +8,6 @@ import hashlib
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path as FilePath
 from typing import Any
 
@@ -19,6 +18,7 @@ from kfpbench.registry import load_plugin_file
 from kfpbench.suite.cell import Cell
 from kfpbench.suite.expand import plan_cells
 from kfpbench.suite.include import Merged, merge_includes, read_suite_file
+from kfpbench.suite.loaded import Suite
 from kfpbench.suite.named_labels import fault_of_anchor, fault_of_labels
 from kfpbench.suite.override import apply_overrides
 from kfpbench.suite.places import Places, dotted_places
@@ -28,28 +28,6 @@ from kfpbench.suite.schema import COMPONENT_FIELDS, COMPONENT_LISTS, NESTED_KEYS
 from kfpbench.suite.study_schema import spell_out, study_problems
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A valid suite.
-
-    ``text`` is the file as written and ``included`` the files merged underneath, by name; ``plugins`` the SHA-256 of
-    the plugin files; ``document`` is the merged mapping with overrides applied, ``model`` its validated form and
-    ``cells`` the plan, in order.
-    """
-
-    path: FilePath | None
-    text: str
-    document: dict[str, Any]
-    model: SuiteModel
-    cells: tuple[Cell, ...] = ()
-    axes: dict[str, list[Any]] = field(default_factory=dict)
-    shared: dict[str, str] = field(default_factory=dict)
-    included: dict[str, str] = field(default_factory=dict)
-    overrides: tuple[str, ...] = ()
-    plugins: dict[str, str] = field(default_factory=dict)
-    places: Places = field(default_factory=Places, repr=False)
 
 
 def load_suite(path: str | FilePath, *, overrides: Sequence[str] = (), allow_plugins: bool = False) -> Suite:

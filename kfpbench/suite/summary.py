@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 from kfpbench.errors import KfpbenchError
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 
 
 def suite_as_text(suite: Suite) -> str:

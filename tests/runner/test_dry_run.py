@@ -14,7 +14,8 @@ from kfpbench.protocols import ProblemSize
 from kfpbench.runner.dry_run import plan_as_json, plan_as_text
 from kfpbench.runner.materials import Materials, predict_memory
 from kfpbench.suite.components import create
-from kfpbench.suite.load import Suite, suite_from_mapping
+from kfpbench.suite.load import suite_from_mapping
+from kfpbench.suite.loaded import Suite
 
 
 def suite(**changes: Any) -> Suite:

@@ -21,7 +21,8 @@ from kfpbench.runner.run_cell import lost_record
 from kfpbench.runner.time_suite import time_suite
 from kfpbench.runner.timing_record import FILE_NAME, read_timing
 from kfpbench.store.run_folder import RunFolder
-from kfpbench.suite.load import Suite, suite_from_mapping
+from kfpbench.suite.load import suite_from_mapping
+from kfpbench.suite.loaded import Suite
 
 
 @dataclass

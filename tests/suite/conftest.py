@@ -11,7 +11,8 @@ import pytest
 from kfpbench import registry
 from kfpbench.errors import SuiteError
 from kfpbench.suite import components
-from kfpbench.suite.load import Suite, load_suite
+from kfpbench.suite.load import load_suite
+from kfpbench.suite.loaded import Suite
 
 STAND_INS = '''
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 
 from kfpbench.suite.cell import cell_id
 from kfpbench.suite.components import has_own_dynamics, reference_problems
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 from kfpbench.suite.select import select_cells
 
 Load = Callable[..., Suite]

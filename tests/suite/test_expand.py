@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kfpbench.suite.cell import cell_id
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 
 Load = Callable[..., Suite]
 Refused = Callable[..., list[str]]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from kfpbench.errors import SuiteError
-from kfpbench.suite.load import Suite, load_suite
+from kfpbench.suite.load import load_suite
+from kfpbench.suite.loaded import Suite
 
 Load = Callable[..., Suite]
 Refused = Callable[..., list[str]]

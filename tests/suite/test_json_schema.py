@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 from kfpbench import register
 from kfpbench.protocols import KINDS
 from kfpbench.suite.json_schema import DIALECT, suite_json_schema
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 
 Load = Callable[..., Suite]
 Refused = Callable[..., list[str]]

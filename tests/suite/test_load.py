@@ -9,7 +9,8 @@ import pytest
 
 from kfpbench import registry
 from kfpbench.errors import SuiteError
-from kfpbench.suite.load import Suite, expand, load_suite, suite_from_mapping
+from kfpbench.suite.load import expand, load_suite, suite_from_mapping
+from kfpbench.suite.loaded import Suite
 
 Load = Callable[..., Suite]
 Refused = Callable[..., list[str]]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 
 Load = Callable[..., Suite]
 Refused = Callable[..., list[str]]

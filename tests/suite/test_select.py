@@ -6,7 +6,7 @@ import pytest
 
 from kfpbench.errors import SuiteError
 from kfpbench.suite.cell import Cell
-from kfpbench.suite.load import Suite
+from kfpbench.suite.loaded import Suite
 from kfpbench.suite.select import select_cells
 
 
