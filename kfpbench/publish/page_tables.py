@@ -15,7 +15,7 @@ from kfpbench.errors import ParameterError, StoreError
 from kfpbench.report.aggregate import Estimate, Group, group_repeats
 from kfpbench.report.cells import read_cells
 from kfpbench.report.columns import COST_METRICS, COSTS, title_of
-from kfpbench.report.naming import with_own_labels
+from kfpbench.report.naming import of_label, with_own_labels
 from kfpbench.report.numbers import format_interval, format_value
 from kfpbench.statistics.difference_table import CANNOT, verdict_of
 from kfpbench.statistics.paired_difference import paired_difference
@@ -114,7 +114,7 @@ class DifferenceTable(_Options):
     def _pairs(self, groups: Sequence[Group]) -> list[tuple[str, Group, Group]]:
         """The rows with their names, and what each is read against."""
         if isinstance(self.against, str):
-            anchor = _anchor(groups, self.against)
+            anchor = of_label(groups, self.against)
             others = [group for group in groups if group is not anchor]
             return [(name, group, anchor) for name, group in _chosen(others, self.cells)]
         if self.cells is not None:
@@ -123,7 +123,7 @@ class DifferenceTable(_Options):
             )
         rows = _chosen(groups, dict.fromkeys(self.against))
         return [
-            (f"{label} less {base}", group, _anchor(groups, base))
+            (f"{label} less {base}", group, of_label(groups, base))
             for (_, group), (label, base) in zip(rows, self.against.items(), strict=True)
         ]
 
@@ -162,14 +162,6 @@ def _groups(options: _Options, folder: Path) -> list[Group]:
     return with_own_labels(group_repeats(read_cells(_records(options, folder).values())))
 
 
-def _anchor(groups: Sequence[Group], label: str) -> Group:
-    """The cell that others are read against. Raises StoreError where not one has that label."""
-    found = [group for group in groups if group.label == label]
-    if len(found) != 1:
-        raise StoreError("not one cell has that label", got=label, allowed=", ".join(group.label for group in groups))
-    return found[0]
-
-
 def _records(options: _Options, folder: Path) -> dict[str, CellRecord]:
     """The records of all runs by cell, in order. Raises StoreError for a cell that two of them hold, unless the options
     take the first.
@@ -206,14 +198,7 @@ def _chosen(groups: Sequence[Group], cells: Mapping[str, str | None] | None) -> 
     """The rows of a table with their names. Raises StoreError for a label that no cell, or more than one, has."""
     if cells is None:
         return [(group.label, group) for group in groups]
-    rows = []
-    for label, name in cells.items():
-        found = [group for group in groups if group.label == label]
-        if len(found) != 1:
-            what = "no cell has that label" if not found else "several cells have that label"
-            raise StoreError(what, got=label, allowed="; ".join(group.label for group in groups))
-        rows.append((name or label, found[0]))
-    return rows
+    return [(name or label, of_label(groups, label)) for label, name in cells.items()]
 
 
 def _sort_key(estimate: Estimate | None) -> float:

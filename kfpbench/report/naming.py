@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from kfpbench.errors import StoreError
 from kfpbench.report.aggregate import Group
 from kfpbench.suite.cell_name import compact, own_names, short_axis
 
@@ -57,6 +58,15 @@ def with_own_labels(groups: Sequence[Group]) -> list[Group]:
     """
     names = own_names([group.label for group in groups], [group.axes for group in groups])
     return [replace(group, label=name) for group, name in zip(groups, names, strict=True)]
+
+
+def of_label(groups: Sequence[Group], label: str) -> Group:
+    """The one group of that label. Raises StoreError where none has it, or several."""
+    found = [group for group in groups if group.label == label]
+    if len(found) != 1:
+        what = "no cell has that label" if not found else "several cells have that label"
+        raise StoreError(what, got=label, allowed="; ".join(group.label for group in groups))
+    return found[0]
 
 
 def point_labels(groups: Sequence[Group]) -> list[str]:

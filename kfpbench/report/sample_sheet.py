@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kfpbench.errors import StoreError
-from kfpbench.report.aggregate import Group, group_repeats
+from kfpbench.report.aggregate import group_repeats
 from kfpbench.report.cells import read_cells
-from kfpbench.report.naming import with_own_labels
+from kfpbench.report.naming import of_label, with_own_labels
 from kfpbench.report.paper_style import TEXT, figure_bytes, shortened, styled
 from kfpbench.store.atomic import write_bytes
 from kfpbench.store.output_folder import make_output_folder
 from kfpbench.store.records import CellRecord
 from kfpbench.store.run_folder import RunFolder
+from kfpbench.store.sample_grid import GAP, GAP_LEVEL
 from kfpbench.store.samples import read_levels
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _COLUMNS = 14  # images in a row: of 32 pixels, a tenth of an inch each in the width of a text
-_GAP = 2  # pixels between two of them
 _MARGIN, _LETTER = 0.12, 0.055  # inches left of the images: beside a name, and for each letter of it
 
 
@@ -42,13 +42,13 @@ def sample_sheet(run: RunFolder, labels: Sequence[str]) -> Figure:
     """The first 14 images of each cell of ``labels``, a row each in that order; to be used inside ``styled()``.
 
     Row i of every sampler starts from the same noise, so that a column is one draw. Raises StoreError for a label that
-    not one cell has, a cell that kept no images, or rows of different data sets.
+    not one finished cell has, a cell that kept no images, or rows of different data sets.
     """
     from matplotlib.figure import Figure
 
     records = {record.cell: record for record in run.records()}
-    groups = with_own_labels(group_repeats(read_cells(records.values())))
-    chosen = [_of_label(groups, label) for label in labels]
+    groups = [group for group in with_own_labels(group_repeats(read_cells(records.values()))) if group.ok]
+    chosen = [of_label(groups, label) for label in labels]
     if len(datasets := sorted({group.first.dataset for group in chosen})) > 1:
         raise StoreError("the cells of one sheet are of several data sets", got=", ".join(datasets))
     rows = [_row(_images(run, records[group.first.ident])) for group in chosen]
@@ -66,14 +66,6 @@ def sample_sheet(run: RunFolder, labels: Sequence[str]) -> Figure:
         axes.grid(False)
         axes.spines[:].set_visible(False)
     return figure
-
-
-def _of_label(groups: Sequence[Group], label: str) -> Group:
-    found = [group for group in groups if group.label == label and group.ok]
-    if len(found) != 1:
-        allowed = ", ".join(group.label for group in groups if group.ok)
-        raise StoreError("not one finished cell has that label", got=label, allowed=allowed)
-    return found[0]
 
 
 def _images(run: RunFolder, record: CellRecord) -> NDArray[np.uint8]:
@@ -98,7 +90,7 @@ def _row(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     pixels = images.transpose(0, 2, 3, 1)
     pixels = pixels.repeat(3, axis=3) if pixels.shape[3] == 1 else pixels
     count, height, width, _ = pixels.shape
-    row = np.full((height, count * (width + _GAP) - _GAP, 3), 255, dtype=np.uint8)
+    row = np.full((height, count * (width + GAP) - GAP, 3), GAP_LEVEL, dtype=np.uint8)
     for k, image in enumerate(pixels):
-        row[:, k * (width + _GAP) : k * (width + _GAP) + width] = image
+        row[:, k * (width + GAP) : k * (width + GAP) + width] = image
     return row

@@ -88,7 +88,7 @@ def test_each_cell_is_read_against_its_own(page: Path) -> None:
     assert body[1][1].startswith("\N{MINUS SIGN}")
     assert body[1][1].endswith(", better")
     page.write_text(block("runs: first\nmetrics: [frechet]\nagainst: {ours: nobody}", kind="differences"))
-    with pytest.raises(StoreError, match="not one cell has that label; got 'nobody'"):
+    with pytest.raises(StoreError, match="no cell has that label; got 'nobody'"):
         fill_page(page)
     page.write_text(
         block("runs: first\nmetrics: [frechet]\nagainst: {ours: theirs}\ncells: [ours]", kind="differences")
@@ -114,7 +114,7 @@ def test_cells_that_may_not_be_compared_say_why(tmp_path: Path) -> None:
         (block("runs: nowhere\nmetrics: [frechet]"), "no manifest.json"),
         (block("runs: ../other\nmetrics: [frechet]"), "below its own folder"),
         (block("runs: [first\nmetrics: [frechet]"), "page.md:3"),
-        (block("runs: first\nmetrics: [frechet]\nagainst: late", kind="differences"), "not one cell has that label"),
+        (block("runs: first\nmetrics: [frechet]\nagainst: late", kind="differences"), "no cell has that label"),
         (block("run: first", kind="claim"), "makes no claim"),
         ("<!-- kfpbench table\nruns: first\nmetrics: [frechet]\n-->\n", "a table has no end"),
         ("<!-- kfpbench table -->\n<!-- end -->\n", "no opening comment"),

@@ -58,7 +58,7 @@ def test_every_row_is_a_cells_first_images(finished: RunFolder, tmp_path: Path) 
 
 
 def test_what_cannot_be_shown_is_said(finished: RunFolder, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"not one finished cell has that label; got 'heun'.*heun \(steps 2\)"):
+    with pytest.raises(StoreError, match=r"no cell has that label; got 'heun'.*heun \(steps 2\)"):
         write_sample_sheet(finished, ["heun"], tmp_path, "png")
     bare = tmp_path / "bare"
     shutil.copytree(finished.path, bare, ignore=shutil.ignore_patterns("samples"))
